@@ -1,0 +1,1 @@
+"""The hub: store, watch, retrain, verify, roll out."""

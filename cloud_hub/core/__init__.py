@@ -1,0 +1,1 @@
+"""Values, ports and errors of the hub."""

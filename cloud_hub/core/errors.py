@@ -1,0 +1,33 @@
+"""Hub errors speak the domain; one place (``cloud_hub.rpc.errors``) maps them to gRPC status."""
+
+
+class HubError(Exception):
+    """Root. The message names what, where and what to do; it is fit for a user to read."""
+
+
+class NotFound(HubError):
+    """No such thing, or not visible to the caller."""
+
+
+class Conflict(HubError):
+    """It exists already, or its state does not allow this."""
+
+
+class Invalid(HubError):
+    """The input cannot be used."""
+
+
+class NotReady(HubError):
+    """Something that must come first is missing."""
+
+
+class Denied(HubError):
+    """The caller may not do this."""
+
+
+class Exhausted(HubError):
+    """A limit is reached."""
+
+
+class BadArtifact(HubError):
+    """Bytes are not what their address says."""

@@ -1,0 +1,308 @@
+"""The values of the hub. Times are aware UTC; ids are those of ``protos.contract.ids``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+from protos.contract.ids import DeviceId, Digest, ModelName, TenantId
+from protos.contract.twin import DesiredTwin, Presence, ReportedTwin
+from protos.contract.update import UpdateState
+
+DEFAULT_TENANT = TenantId("default")
+
+
+class Role(StrEnum):
+    """Who may call what: ``cloud_hub.rpc.policy``."""
+
+    ANONYMOUS = "anonymous"  # no certificate: enrolment and health only
+    DEVICE = "device"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls, as the certificate says."""
+
+    role: Role
+    name: str  # device id or user name
+    tenant: TenantId = DEFAULT_TENANT
+
+
+# -- fleet --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    id: DeviceId
+    tenant: TenantId
+    board: str
+    labels: Mapping[str, str]
+    enrolled: bool
+    presence: Presence | None  # None: never seen
+    last_seen: datetime | None
+    desired: DesiredTwin  # generation 0: nothing asked yet
+    reported: ReportedTwin | None
+    created_at: datetime
+
+
+# -- registry -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One file of a version, for one kind of runtime."""
+
+    target: str  # "onnx-int8", "tflite-int8", "onnx-fp32", "tflite-fp32"
+    manifest_digest: Digest
+    manifest_size_bytes: int
+    artifact_digest: Digest
+    artifact_size_bytes: int
+    golden_digest: Digest
+    accuracy: float  # 0..1, test split, device's runtime
+    latency_p50_ms: float
+    output_error: float  # |variant - student| / |student|, over the test split
+    boards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What a version did on its validation split: the yardstick of drift."""
+
+    labels: tuple[str, ...]
+    label_share: tuple[float, ...]  # (classes,) of predictions, sums to 1
+    confidence_share: tuple[float, ...]  # (bins,) equal-width over 0..1, sums to 1
+    confidence_mean: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """Immutable once published."""
+
+    name: ModelName
+    version: int
+    task: str
+    variants: tuple[Variant, ...]
+    baseline: Baseline
+    report: Mapping[str, object]  # metrics and lineage, JSON
+    job_id: str
+    created_at: datetime
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    name: ModelName
+    task: str
+    latest_version: int
+    aliases: Mapping[str, int]
+
+
+# -- datasets -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    name: str
+    labels: tuple[str, ...]
+    samples: int
+    labelled: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    id: str
+    dataset: str
+    digest: Digest  # of the image file
+    label: str | None
+    source: str  # samples that share it never part across splits
+    split: str  # "", "train", "val", "test": pinned there
+    name: str
+    device: DeviceId | None  # None: imported
+    reason: str
+    predicted: str
+    confidence: float
+    captured_at: datetime | None
+    created_at: datetime
+    labelled_at: datetime | None
+
+
+# -- training -----------------------------------------------------------------------------------------------------------
+
+
+class JobState(IntEnum):
+    """Numbers are the wire's (``training.proto``)."""
+
+    QUEUED = 1
+    RUNNING = 2
+    PUBLISHED = 3
+    REJECTED = 4
+    FAILED = 5
+    CANCELLED = 6
+
+
+JOB_ENDED = frozenset({JobState.PUBLISHED, JobState.REJECTED, JobState.FAILED, JobState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    id: str
+    model: ModelName
+    state: JobState
+    trigger: str  # "manual", "drift", "cron", "labels"
+    trigger_detail: str
+    spec_yaml: str  # as it was when the job was made
+    stage: str = ""
+    progress: float = 0.0  # 0..1
+    attempts: int = 0
+    reason: str = ""
+    published_version: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    number: int  # grows by one per job
+    at: datetime
+    text: str
+
+
+# -- rollouts -----------------------------------------------------------------------------------------------------------
+
+
+class RolloutState(IntEnum):
+    """Numbers are the wire's (``rollouts.proto``)."""
+
+    RUNNING = 1
+    PAUSED = 2
+    SUCCEEDED = 3
+    ABORTED = 4
+    FAILED = 5  # stopped by its own gate; touched devices were sent back
+    ROLLED_BACK = 6
+
+
+ROLLOUT_ENDED = frozenset({RolloutState.SUCCEEDED, RolloutState.ABORTED, RolloutState.FAILED, RolloutState.ROLLED_BACK})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutDevice:
+    device: DeviceId
+    wave: int  # from 0
+    generation: int = 0  # desired generation it was dispatched with; 0: not yet
+    state: UpdateState | None = None
+    reason: str = ""
+    target: str = ""
+    previous: tuple[ModelName, int] | None = None  # what it ran before
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    id: str
+    model: ModelName
+    version: int
+    selector: Mapping[str, str]
+    canary: int
+    soak_s: int
+    max_failures: int
+    state: RolloutState
+    wave: int
+    waves: int
+    reason: str
+    devices: tuple[RolloutDevice, ...]
+    created_by: str
+    created_at: datetime
+    ended_at: datetime | None = None
+
+
+# -- telemetry and drift ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReading:
+    device: DeviceId
+    epoch: str
+    lane: str
+    sequence: int
+    captured_at: datetime
+    model: Digest
+    label: int
+    label_name: str
+    confidence: float
+    latency_ms: float
+    captured: bool
+    uncertain: bool
+    frame_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceStats:
+    device: DeviceId
+    batches: int
+    records: int
+    duplicate_batches: int
+    gap_records: int
+    payload_bytes: int
+    last_captured_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    id: int
+    topic: str
+    reason: str
+    payload: bytes
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEvent:
+    device: DeviceId
+    at: datetime
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftWindow:
+    """One event-time window of one device under one version; half-open, start inclusive."""
+
+    device: DeviceId
+    model: ModelName
+    version: int
+    start: datetime
+    end: datetime
+    readings: int
+    label_counts: tuple[int, ...]
+    confidence_counts: tuple[int, ...]
+    confidence_sum: float
+    label_psi: float = 0.0
+    confidence_psi: float = 0.0
+    confidence_shift: float = 0.0
+    drifted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftEpisode:
+    id: str
+    device: DeviceId
+    model: ModelName
+    version: int
+    opened_at: datetime
+    reason: str
+    closed_at: datetime | None = None
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Where a listing goes on; ``token`` is empty at its end."""
+
+    size: int = 100
+    token: str = field(default="")

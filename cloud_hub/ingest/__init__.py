@@ -1,0 +1,1 @@
+"""MQTT -> batches -> services; acknowledged after commit."""

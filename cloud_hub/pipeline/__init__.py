@@ -1,0 +1,1 @@
+"""Samples -> trained, compressed, verified model files."""

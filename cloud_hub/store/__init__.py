@@ -1,0 +1,1 @@
+"""SQLAlchemy Core tables and queries; content-addressed blobs."""

@@ -1,0 +1,1 @@
+"""The agent: one process on one device, unattended."""

@@ -1,0 +1,165 @@
+"""One frozen configuration, read once: defaults < agent.yaml < conf.d/*.yaml < environment (``EDGE_AGENT__SOURCE__KIND``)."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from edge_agent.core.errors import ConfigError
+
+ENV_PREFIX = "EDGE_AGENT__"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    kind: str = "folder"  # "folder", "camera" or "none"
+    path: str = ""  # folder of images; for a camera: /dev/videoN, rtsp://..., or a video file
+    name: str = ""  # camera or site name sent with samples; default: the last part of path
+    fps: float = 10.0  # frames a second at most; 0: as fast as they come
+    loop: bool = False  # folder, video: start again at the end
+    follow: bool = False  # folder: wait for new files at the end, as tail -f does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferConfig:
+    threads: int = 1  # intra-op threads of the runtime: more burn CPU by spinning
+    golden_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureConfig:
+    max_bytes: int = 64 << 20
+    per_hour: int = 3600  # frames
+    control_rate: float = 0.01  # share of frames kept at random, whatever the model says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolConfig:
+    max_bytes: int = 64 << 20
+    batch_records: int = 100
+    linger_s: float = 2.0  # a batch is cut when it is this old, full or not
+    commit_interval_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    keepalive_s: int = 30
+    in_flight: int = 20  # batches sent and not yet covered by a watermark, per lane
+    stall_s: float = 15.0  # no watermark for this long: send again from the last one
+    report_s: float = 30.0
+    backoff_min_s: float = 0.5
+    backoff_max_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateConfig:
+    probation_s: float = 10.0  # how long a new model must stay healthy before it is committed
+    probation_inferences: int = 20  # and how many good inferences it must give
+    max_attempts: int = 3
+    fetch_timeout_s: float = 600.0
+    max_error_rate: float = 0.05
+    max_latency_ratio: float = 5.0  # p95 of the new model / p95 of the golden run's own latency on this device
+    disk_reserve_bytes: int = 16 << 20  # left free after staging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything the agent can be told. ``data_dir`` holds identity, models, spool and captures."""
+
+    data_dir: Path = Path("/var/lib/edge-agent")
+    source: SourceConfig = field(default_factory=SourceConfig)
+    infer: InferConfig = field(default_factory=InferConfig)
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    spool: SpoolConfig = field(default_factory=SpoolConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    log_level: str = "INFO"
+
+
+def load(path: Path | None, env: Mapping[str, str] = os.environ) -> AgentConfig:
+    """Raises ConfigError naming the file and the key."""
+    return build(AgentConfig, layered(path, env, prefix=ENV_PREFIX))
+
+
+def layered(path: Path | None, env: Mapping[str, str], *, prefix: str) -> dict[str, Any]:
+    """Plain values of a file, the ``conf.d`` beside it and the environment, later ones over earlier ones."""
+    merged: dict[str, Any] = {}
+    if path is not None:
+        _merge(merged, _read(path))
+        for extra in sorted(path.parent.joinpath("conf.d").glob("*.yaml")):
+            _merge(merged, _read(extra))
+    for key, text in env.items():
+        if key.startswith(prefix):
+            _put(merged, key.removeprefix(prefix).lower().split("__"), yaml.safe_load(text))
+    return merged
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A configuration dataclass from plain values; an unknown key or a wrong type is a ConfigError that names it."""
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]  # cls is a dataclass by contract
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise ConfigError(f"unknown key '{path}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        arguments[str(key)] = _convert(hints[key], value, path)
+    return cls(**arguments)
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        return _convert(next(k for k in get_args(kind) if k is not type(None)), value, path)
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"'{path}' must be a mapping, got {type(value).__name__}")
+        return build(kind, value, path)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(get_args(kind)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): _convert(get_args(kind)[1], v, f"{path}.{k}") for k, v in value.items()}
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"'{path}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping, got {type(values).__name__}")
+    return values
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _put(into: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        into = into.setdefault(key, {})
+    into[keys[-1]] = value

@@ -1,0 +1,123 @@
+"""What the stages promise each other. Each port has one suite of tests that runs over every implementation, fakes included."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.model import Capture, Frame, Happening, Outcome
+from protos.contract.ids import Digest
+from protos.contract.manifest import Blob
+from protos.contract.telemetry import Batch, Lane, Mark
+
+
+class Source(Protocol):
+    """Frames, one at a time."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames until the source ends or ``close`` is called.
+
+        A frame that cannot be read is skipped and counted, never raised.
+
+        Raises:
+            SourceUnavailable: no frames now; calling ``frames`` again may work.
+        """
+
+    def close(self) -> None:
+        """Wake and end ``frames``; safe from any thread, more than once."""
+
+
+class Runtime(Protocol):
+    """A loaded model. Not thread-safe."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """With batch 1."""
+
+    def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``input_shape`` float32 in, ``(classes,)`` float32 logits out; the result is the caller's own.
+
+        Raises:
+            InferenceError: the runtime failed, or the output holds NaN or infinity.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolStats:
+    records: int  # stored, not yet committed by the hub
+    bytes: int
+    dropped: int  # in the life of this epoch
+
+
+class Spool(Protocol):
+    """A durable, bounded FIFO of numbered records per lane."""
+
+    @property
+    def epoch(self) -> str:
+        """One life of the spool; sequences count within (epoch, lane), from 0."""
+
+    def append(self, item: Outcome | Happening, lane: Lane = Lane.NORMAL) -> int:
+        """Number it and return its sequence. Thread-safe.
+
+        It survives a crash once the next group commit is through: at once for CRITICAL, within ``commit_interval_s`` otherwise.
+        Never raises for a full disk: lower priority and older records are dropped first, each accounted for in a gap.
+        """
+
+    def flush(self) -> None:
+        """On return everything appended so far survives a power cut."""
+
+    def batches(self, *, after: Mark | None, lane: Lane, limit: int) -> Sequence[tuple[Batch, bytes]]:
+        """The oldest uncommitted batches of ``lane`` behind ``after``, with their stored wire bytes.
+
+        A batch is cut once, when it is full or has lingered, and stored before it is returned: asking again gives the same
+        bytes. A batch of another epoch than the current one comes first.
+        """
+
+    def discard(self, marks: Sequence[Mark]) -> None:
+        """Forget what the hub has committed. A mark beyond what was ever cut is ignored."""
+
+    def stats(self) -> SpoolStats: ...
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class Captures(Protocol):
+    """Frames kept for the hub, on disk, bounded by bytes."""
+
+    def add(self, capture: Capture) -> bool:
+        """Keep it durably; False where the budget is used up. The same digest twice is kept once."""
+
+    def pending(self, limit: int) -> Sequence[Capture]:
+        """Oldest first."""
+
+    def remove(self, digest: Digest) -> None: ...
+
+    def count(self) -> int: ...
+
+
+class Hub(Protocol):
+    """The hub over gRPC, as an agent needs it."""
+
+    def download(self, blob: Blob, path: Path) -> None:
+        """Put exactly ``blob`` at ``path``, resuming from a partial file left beside it by an earlier try.
+
+        Raises:
+            LinkDown: not now; what came so far is kept for the next try.
+            Refused: the hub does not know it or will not give it.
+            Corrupt: size or digest differ; nothing is kept.
+            DiskFull: no room.
+        """
+
+    def upload(self, capture: Capture) -> None:
+        """On return the hub has it durably; a repeat is harmless.
+
+        Raises:
+            LinkDown: try again later.
+            Refused: it will never be taken.
+        """
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""What a prediction means: is it uncertain, is its frame worth keeping."""

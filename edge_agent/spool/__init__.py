@@ -1,0 +1,1 @@
+"""A durable, bounded FIFO between inference and the network."""

@@ -1,0 +1,1 @@
+"""The network: MQTT up and down, gRPC when there is something to fetch."""

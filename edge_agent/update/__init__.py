@@ -1,0 +1,1 @@
+"""From an offered model to a committed one, or back."""

@@ -1,0 +1,1 @@
+"""The contract between devices and the hub: all that both sides share."""

@@ -1,0 +1,1 @@
+"""The contract as values: no I/O, and protobuf only in ``codec``."""

@@ -1,0 +1,431 @@
+"""Values <-> protobuf bytes, two adjacent functions per type.
+
+Every ``decode_*`` raises InvalidMessage, and nothing else, for bytes that are not the message; sizes are bounded before
+anything is unpacked.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import zstandard
+from google.protobuf.message import DecodeError, Message
+from numpy.typing import NDArray
+
+from protos.contract import ids
+from protos.contract.errors import ContractError, InvalidMessage
+from protos.contract.manifest import (
+    SCHEMA,
+    Blob,
+    ClassificationSpec,
+    Format,
+    GoldenRef,
+    GoldenSet,
+    Layout,
+    Manifest,
+    Precision,
+    PreprocessSpec,
+)
+from protos.contract.telemetry import (
+    MAX_BATCH_BYTES,
+    MAX_ROWS,
+    Batch,
+    Event,
+    Gap,
+    InferenceTable,
+    Lane,
+    Mark,
+    from_ms,
+    to_ms,
+)
+from protos.contract.twin import (
+    DesiredTwin,
+    Health,
+    ModelAssignment,
+    Presence,
+    ReportedTwin,
+    Status,
+    UpdateStatus,
+)
+from protos.contract.update import UpdateState
+from protos.v1 import manifest_pb2, telemetry_pb2, twin_pb2
+
+MAX_TWIN_BYTES = 64 * 1024
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1; no TelemetryBatch starts with it
+_COLUMNS = (
+    ("offset", "<u4"),
+    ("captured_at", "<i8"),
+    ("label", "<u2"),
+    ("confidence", "<f4"),
+    ("latency", "<f4"),
+    ("flags", "u1"),
+    ("frame_key", "<u8"),
+    ("model", "u1"),
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _decoder(function: Callable[P, R]) -> Callable[P, R]:
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except InvalidMessage:
+            raise
+        except (ContractError, DecodeError, ValueError, OverflowError, zstandard.ZstdError) as error:
+            raise InvalidMessage(f"{function.__name__.removeprefix('decode_')}: {error}") from error
+
+    return checked
+
+
+# -- telemetry ----------------------------------------------------------------------------------------------------------
+
+
+def encode_batch(batch: Batch, *, compress: bool = True) -> bytes:
+    """Protobuf, in a zstd frame unless ``compress`` is off. Bytes are stable for one batch and one library version."""
+    table = batch.inferences
+    message = telemetry_pb2.TelemetryBatch(
+        epoch=batch.epoch,
+        lane=_enum(batch.lane),
+        first_sequence=batch.first_sequence,
+        last_sequence=batch.last_sequence,
+        events=[
+            telemetry_pb2.Event(sequence=e.sequence, at_ms=to_ms(e.at), kind=e.kind, detail=e.detail) for e in batch.events
+        ],
+        gaps=[
+            telemetry_pb2.Gap(
+                first_sequence=g.first_sequence, last_sequence=g.last_sequence, reason=g.reason, at_ms=to_ms(g.at)
+            )
+            for g in batch.gaps
+        ],
+    )
+    if len(table):
+        message.inferences.CopyFrom(
+            telemetry_pb2.InferenceColumns(
+                rows=len(table),
+                offset=(table.sequence - np.uint64(batch.first_sequence)).astype("<u4").tobytes(),
+                captured_at=table.captured_at_ms.astype("<i8").tobytes(),
+                label=table.label.astype("<u2").tobytes(),
+                confidence=table.confidence.astype("<f4").tobytes(),
+                latency=table.latency_ms.astype("<f4").tobytes(),
+                flags=table.flags.tobytes(),
+                frame_key=table.frame_key.astype("<u8").tobytes(),
+                model=table.model.tobytes(),
+                models=list(table.models),
+            )
+        )
+    data = message.SerializeToString(deterministic=True)
+    return zstandard.ZstdCompressor(level=3).compress(data) if compress else data
+
+
+@_decoder
+def decode_batch(data: bytes) -> Batch:
+    """Raises InvalidMessage; unpacks at most MAX_BATCH_BYTES."""
+    if data.startswith(_ZSTD_MAGIC):
+        data = _decompress(data)
+    if len(data) > MAX_BATCH_BYTES:
+        raise InvalidMessage(f"batch of {len(data)} bytes, more than {MAX_BATCH_BYTES}")
+    message = _parse(telemetry_pb2.TelemetryBatch(), data)
+    return Batch(
+        epoch=message.epoch,
+        lane=Lane(message.lane),
+        first_sequence=message.first_sequence,
+        last_sequence=message.last_sequence,
+        inferences=_table(message.inferences, message.first_sequence),
+        events=tuple(
+            Event(sequence=e.sequence, at=from_ms(e.at_ms), kind=e.kind, detail=e.detail)
+            for e in message.events[: MAX_ROWS + 1]
+        ),
+        gaps=tuple(
+            Gap(first_sequence=g.first_sequence, last_sequence=g.last_sequence, reason=g.reason, at=from_ms(g.at_ms))
+            for g in message.gaps[: MAX_ROWS + 1]
+        ),
+    )
+
+
+def encode_watermark(marks: tuple[Mark, ...]) -> bytes:
+    message = telemetry_pb2.Watermark(
+        marks=[
+            telemetry_pb2.Watermark.Mark(epoch=m.epoch, lane=_enum(m.lane), committed_through=m.committed_through)
+            for m in marks
+        ]
+    )
+    return message.SerializeToString(deterministic=True)
+
+
+@_decoder
+def decode_watermark(data: bytes) -> tuple[Mark, ...]:
+    message = _parse(telemetry_pb2.Watermark(), _bounded(data, MAX_TWIN_BYTES))
+    return tuple(Mark(epoch=m.epoch, lane=Lane(m.lane), committed_through=m.committed_through) for m in message.marks)
+
+
+# -- twins --------------------------------------------------------------------------------------------------------------
+
+
+def encode_status(status: Status) -> bytes:
+    return twin_pb2.Status(
+        presence=_enum(status.presence), boot_id=status.boot_id, agent_version=status.agent_version, at_ms=to_ms(status.at)
+    ).SerializeToString(deterministic=True)
+
+
+@_decoder
+def decode_status(data: bytes) -> Status:
+    message = _parse(twin_pb2.Status(), _bounded(data, MAX_TWIN_BYTES))
+    return Status(
+        presence=Presence(message.presence),
+        boot_id=message.boot_id,
+        agent_version=message.agent_version,
+        at=from_ms(message.at_ms),
+    )
+
+
+def assignment_to_pb(assignment: ModelAssignment) -> twin_pb2.ModelAssignment:
+    return twin_pb2.ModelAssignment(
+        name=assignment.name,
+        version=assignment.version,
+        manifest_digest=assignment.manifest_digest,
+        manifest_size_bytes=assignment.manifest_size_bytes,
+    )
+
+
+def assignment_from_pb(message: twin_pb2.ModelAssignment) -> ModelAssignment:
+    return ModelAssignment(
+        name=ids.model_name(message.name),
+        version=message.version,
+        manifest_digest=ids.digest(message.manifest_digest),
+        manifest_size_bytes=message.manifest_size_bytes,
+    )
+
+
+def desired_to_pb(twin: DesiredTwin) -> twin_pb2.DesiredTwin:
+    return twin_pb2.DesiredTwin(
+        generation=twin.generation,
+        model=assignment_to_pb(twin.model) if twin.model else None,
+        rollout_id=twin.rollout_id,
+    )
+
+
+def desired_from_pb(message: twin_pb2.DesiredTwin) -> DesiredTwin:
+    return DesiredTwin(
+        generation=message.generation,
+        model=assignment_from_pb(message.model) if message.HasField("model") else None,
+        rollout_id=message.rollout_id,
+    )
+
+
+def encode_desired(twin: DesiredTwin) -> bytes:
+    return desired_to_pb(twin).SerializeToString(deterministic=True)
+
+
+@_decoder
+def decode_desired(data: bytes) -> DesiredTwin:
+    return desired_from_pb(_parse(twin_pb2.DesiredTwin(), _bounded(data, MAX_TWIN_BYTES)))
+
+
+def reported_to_pb(twin: ReportedTwin) -> twin_pb2.ReportedTwin:
+    health = twin.health
+    return twin_pb2.ReportedTwin(
+        generation=twin.generation,
+        boot_id=twin.boot_id,
+        agent_version=twin.agent_version,
+        board=twin.board,
+        runtimes=list(twin.runtimes),
+        model=assignment_to_pb(twin.model) if twin.model else None,
+        update=_update_to_pb(twin.update) if twin.update else None,
+        health=twin_pb2.Health(
+            started_at_ms=to_ms(health.started_at), **{name: getattr(health, name) for name in _HEALTH_FIELDS}
+        ),
+        at_ms=to_ms(twin.at),
+    )
+
+
+def reported_from_pb(message: twin_pb2.ReportedTwin) -> ReportedTwin:
+    health = message.health
+    return ReportedTwin(
+        generation=message.generation,
+        boot_id=message.boot_id,
+        agent_version=message.agent_version,
+        board=message.board,
+        runtimes=tuple(message.runtimes),
+        model=assignment_from_pb(message.model) if message.HasField("model") else None,
+        update=_update_from_pb(message.update) if message.HasField("update") else None,
+        health=Health(started_at=from_ms(health.started_at_ms), **{name: getattr(health, name) for name in _HEALTH_FIELDS}),
+        at=from_ms(message.at_ms),
+    )
+
+
+def encode_reported(twin: ReportedTwin) -> bytes:
+    return reported_to_pb(twin).SerializeToString(deterministic=True)
+
+
+@_decoder
+def decode_reported(data: bytes) -> ReportedTwin:
+    return reported_from_pb(_parse(twin_pb2.ReportedTwin(), _bounded(data, MAX_TWIN_BYTES)))
+
+
+def _update_to_pb(update: UpdateStatus) -> twin_pb2.UpdateStatus:
+    return twin_pb2.UpdateStatus(
+        generation=update.generation,
+        state=_enum(update.state),
+        model=assignment_to_pb(update.model),
+        rollout_id=update.rollout_id,
+        attempts=update.attempts,
+        reason=update.reason,
+        at_ms=to_ms(update.at),
+    )
+
+
+def _update_from_pb(message: twin_pb2.UpdateStatus) -> UpdateStatus:
+    return UpdateStatus(
+        generation=message.generation,
+        state=UpdateState(message.state),
+        model=assignment_from_pb(message.model),
+        rollout_id=message.rollout_id,
+        attempts=message.attempts,
+        reason=message.reason,
+        at=from_ms(message.at_ms),
+    )
+
+
+# -- manifests ----------------------------------------------------------------------------------------------------------
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    pre, cls = manifest.preprocess, manifest.classification
+    return manifest_pb2.ModelManifest(
+        schema=SCHEMA,
+        name=manifest.name,
+        version=manifest.version,
+        task=manifest.task,
+        artifact=_blob_to_pb(manifest.artifact),
+        format=_enum(manifest.format),
+        precision=_enum(manifest.precision),
+        preprocess=manifest_pb2.ImagePreprocess(
+            width=pre.width, height=pre.height, channels=pre.channels, layout=_enum(pre.layout), mean=pre.mean, std=pre.std
+        ),
+        classification=manifest_pb2.Classification(
+            labels=cls.labels, min_confidence=cls.min_confidence, temperature=cls.temperature
+        ),
+        golden=manifest_pb2.Golden(blob=_blob_to_pb(manifest.golden.blob), tolerance=manifest.golden.tolerance),
+        boards=manifest.boards,
+    ).SerializeToString(deterministic=True)
+
+
+@_decoder
+def decode_manifest(data: bytes) -> Manifest:
+    """Floats come back rounded to 32 bits."""
+    message = _parse(manifest_pb2.ModelManifest(), data)
+    if message.schema != SCHEMA:
+        raise InvalidMessage(f"manifest schema {message.schema} is not {SCHEMA}: update the agent")
+    pre, cls = message.preprocess, message.classification
+    return Manifest(
+        name=ids.model_name(message.name),
+        version=message.version,
+        task=message.task,
+        artifact=_blob_from_pb(message.artifact),
+        format=Format(message.format),
+        precision=Precision(message.precision),
+        preprocess=PreprocessSpec(
+            width=pre.width,
+            height=pre.height,
+            channels=pre.channels,
+            layout=Layout(pre.layout),
+            mean=tuple(pre.mean),
+            std=tuple(pre.std),
+        ),
+        classification=ClassificationSpec(
+            labels=tuple(cls.labels), min_confidence=cls.min_confidence, temperature=cls.temperature
+        ),
+        golden=GoldenRef(blob=_blob_from_pb(message.golden.blob), tolerance=message.golden.tolerance),
+        boards=tuple(message.boards),
+    )
+
+
+def encode_golden(golden: GoldenSet) -> bytes:
+    return manifest_pb2.GoldenSet(
+        count=golden.count,
+        height=golden.height,
+        width=golden.width,
+        classes=golden.classes,
+        frames=golden.frames,
+        outputs=golden.outputs,
+    ).SerializeToString(deterministic=True)
+
+
+@_decoder
+def decode_golden(data: bytes) -> GoldenSet:
+    message = _parse(manifest_pb2.GoldenSet(), data)
+    return GoldenSet(
+        count=message.count,
+        height=message.height,
+        width=message.width,
+        classes=message.classes,
+        frames=message.frames,
+        outputs=message.outputs,
+    )
+
+
+# -- pieces -------------------------------------------------------------------------------------------------------------
+
+_HEALTH_FIELDS = tuple(name for name in Health.__slots__ if name != "started_at")
+
+M = TypeVar("M", bound=Message)
+
+
+def _parse(message: M, data: bytes) -> M:
+    message.ParseFromString(data)
+    return message
+
+
+def _bounded(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise InvalidMessage(f"message of {len(data)} bytes, more than {limit}")
+    return data
+
+
+def _decompress(data: bytes) -> bytes:
+    params = zstandard.get_frame_parameters(data)
+    if params.content_size > MAX_BATCH_BYTES or params.window_size > 8 * MAX_BATCH_BYTES:  # unknown size reads as 2^64-1
+        raise InvalidMessage(f"zstd frame unpacks to more than {MAX_BATCH_BYTES} bytes")
+    return zstandard.ZstdDecompressor(max_window_size=8 * MAX_BATCH_BYTES).decompress(data, max_output_size=MAX_BATCH_BYTES)
+
+
+def _table(columns: telemetry_pb2.InferenceColumns, first_sequence: int) -> InferenceTable:
+    rows = columns.rows
+    if rows > MAX_ROWS:
+        raise InvalidMessage(f"batch holds {rows} inferences, more than {MAX_ROWS}")
+    arrays = {name: _column(columns, name, dtype, rows) for name, dtype in _COLUMNS}
+    return InferenceTable(
+        sequence=arrays["offset"].astype("<u8") + np.uint64(first_sequence),
+        captured_at_ms=arrays["captured_at"],
+        label=arrays["label"],
+        confidence=arrays["confidence"],
+        latency_ms=arrays["latency"],
+        flags=arrays["flags"],
+        frame_key=arrays["frame_key"],
+        model=arrays["model"],
+        models=tuple(ids.digest(model) for model in columns.models),
+    )
+
+
+def _column(columns: telemetry_pb2.InferenceColumns, name: str, dtype: str, rows: int) -> NDArray[Any]:
+    data: bytes = getattr(columns, name)
+    if len(data) != rows * np.dtype(dtype).itemsize:
+        raise InvalidMessage(f"column {name} has {len(data)} bytes for {rows} rows of {dtype}")
+    return np.frombuffer(data, dtype=dtype)
+
+
+def _blob_to_pb(blob: Blob) -> manifest_pb2.Blob:
+    return manifest_pb2.Blob(digest=blob.digest, size_bytes=blob.size_bytes)
+
+
+def _blob_from_pb(message: manifest_pb2.Blob) -> Blob:
+    return Blob(digest=ids.digest(message.digest), size_bytes=message.size_bytes)
+
+
+def _enum(value: int) -> Any:
+    """Our enums carry the wire's numbers; the generated stubs want their own type."""
+    return int(value)

@@ -1,0 +1,288 @@
+"""What a device says about its own work.
+
+A record has a sequence within (epoch, lane). A batch accounts for every sequence in ``first..last`` exactly once: by an
+inference, an event or a gap. It is cut once and never cut again, so it is the unit of durability and of deduplication.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.contract.errors import InvalidValue
+from protos.contract.ids import Digest
+
+MAX_ROWS = 10_000  # inferences or events in one batch
+MAX_BATCH_BYTES = 1 << 20  # decoded; the broker's packet limit is above it
+MAX_SEQUENCE = (1 << 63) - 1  # SQLite's and PostgreSQL's integers
+MAX_TEXT = 1024
+EPOCH_BYTES = 64
+MAX_TIME_MS = 253_402_300_800_000  # the year 10000
+FLAG_CAPTURED = 1
+FLAG_UNCERTAIN = 2
+
+_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Lane(IntEnum):
+    """Priority of a record; a lane is an ordered stream of its own."""
+
+    CRITICAL = 1
+    NORMAL = 2
+    BULK = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """One inference, numbered."""
+
+    sequence: int
+    captured_at: datetime  # aware, UTC, whole milliseconds
+    model: Digest  # of the manifest
+    label: int  # class index, 0..65535
+    confidence: float  # 0..1
+    latency_ms: float
+    captured: bool = False  # the frame was kept for the hub
+    uncertain: bool = False  # confidence below the manifest's threshold
+    frame_key: int = 0  # 64-bit hash of the frame's source name; 0: the source has no names
+
+    def __post_init__(self) -> None:
+        _check_sequence(self.sequence)
+        if not 0 <= self.label <= 0xFFFF:
+            raise InvalidValue(f"label must be in 0..65535, got {self.label}")
+        if not 0.0 <= self.confidence <= 1.0:
+            raise InvalidValue(f"confidence must be in 0..1, got {self.confidence}")
+        if not 0.0 <= self.latency_ms < float("inf"):
+            raise InvalidValue(f"latency_ms must be finite and not negative, got {self.latency_ms}")
+        if not 0 <= self.frame_key < 1 << 64:
+            raise InvalidValue(f"frame_key must be an unsigned 64-bit number, got {self.frame_key}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened on the device, in dotted words: ``update.rolled_back``."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        _check_sequence(self.sequence)
+        if not self.kind or len(self.kind) > 64 or len(self.detail) > MAX_TEXT:
+            raise InvalidValue(f"event needs a kind of 1..64 and a detail of at most {MAX_TEXT} characters, got {self.kind!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Stands in for dropped records ``first..last``, so that the watermark can pass them."""
+
+    first_sequence: int
+    last_sequence: int
+    reason: str
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _check_range(self.first_sequence, self.last_sequence)
+        if len(self.reason) > MAX_TEXT:
+            raise InvalidValue(f"gap reason is longer than {MAX_TEXT} characters")
+
+    @property
+    def records(self) -> int:
+        return self.last_sequence - self.first_sequence + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InferenceTable:
+    """Many inferences as columns, each ``(rows,)``; checked as a whole because an object per row costs more than the wire.
+
+    Raises InvalidValue unless sequences ascend and every value is within the bounds of ``Inference``.
+    """
+
+    sequence: NDArray[np.uint64]
+    captured_at_ms: NDArray[np.int64]
+    label: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+    latency_ms: NDArray[np.float32]
+    flags: NDArray[np.uint8]  # FLAG_CAPTURED | FLAG_UNCERTAIN
+    frame_key: NDArray[np.uint64]
+    model: NDArray[np.uint8]  # index into models
+    models: tuple[Digest, ...]
+
+    def __post_init__(self) -> None:
+        rows = len(self.sequence)
+        if any(len(column) != rows for column in self._columns()):
+            raise InvalidValue("inference columns have different lengths")
+        if rows > MAX_ROWS:
+            raise InvalidValue(f"batch holds {rows} inferences, more than {MAX_ROWS}")
+        if rows == 0:
+            return
+        if not bool(np.all(self.sequence[1:] > self.sequence[:-1])):
+            raise InvalidValue("inference sequences do not ascend")
+        if not bool(np.all((self.confidence >= 0) & (self.confidence <= 1))):
+            raise InvalidValue("confidence must be in 0..1")
+        if not bool(np.all((self.latency_ms >= 0) & np.isfinite(self.latency_ms))):
+            raise InvalidValue("latency must be finite and not negative")
+        if int(self.captured_at_ms.min()) < 0 or int(self.captured_at_ms.max()) >= MAX_TIME_MS:
+            raise InvalidValue("captured_at must be within 1970..9999")
+        if int(self.flags.max()) > FLAG_CAPTURED | FLAG_UNCERTAIN:
+            raise InvalidValue(f"unknown flag bits in {int(self.flags.max()):#x}")
+        if int(self.model.max()) >= len(self.models):
+            raise InvalidValue(f"model index {int(self.model.max())} of only {len(self.models)} models")
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InferenceTable):
+            return NotImplemented
+        return self.models == other.models and all(map(np.array_equal, self._columns(), other._columns()))
+
+    __hash__ = None  # type: ignore[assignment]  # arrays are mutable
+
+    @classmethod
+    def of(cls, rows: Sequence[Inference]) -> "InferenceTable":
+        models = tuple(dict.fromkeys(row.model for row in rows))
+        if len(models) > 256:
+            raise InvalidValue(f"batch names {len(models)} models, more than 256")
+        index = {model: i for i, model in enumerate(models)}
+        return cls(
+            sequence=np.array([row.sequence for row in rows], dtype="<u8"),
+            captured_at_ms=np.array([to_ms(row.captured_at) for row in rows], dtype="<i8"),
+            label=np.array([row.label for row in rows], dtype="<u2"),
+            confidence=np.array([row.confidence for row in rows], dtype="<f4"),
+            latency_ms=np.array([row.latency_ms for row in rows], dtype="<f4"),
+            flags=np.array([FLAG_CAPTURED * row.captured | FLAG_UNCERTAIN * row.uncertain for row in rows], dtype="u1"),
+            frame_key=np.array([row.frame_key for row in rows], dtype="<u8"),
+            model=np.array([index[row.model] for row in rows], dtype="u1"),
+            models=models,
+        )
+
+    def rows(self) -> Iterator[Inference]:
+        for i in range(len(self)):
+            flags = int(self.flags[i])
+            yield Inference(
+                sequence=int(self.sequence[i]),
+                captured_at=from_ms(int(self.captured_at_ms[i])),
+                model=self.models[int(self.model[i])],
+                label=int(self.label[i]),
+                confidence=float(self.confidence[i]),
+                latency_ms=float(self.latency_ms[i]),
+                captured=bool(flags & FLAG_CAPTURED),
+                uncertain=bool(flags & FLAG_UNCERTAIN),
+                frame_key=int(self.frame_key[i]),
+            )
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return (
+            self.sequence, self.captured_at_ms, self.label, self.confidence,
+            self.latency_ms, self.flags, self.frame_key, self.model,
+        )  # fmt: skip
+
+
+NO_INFERENCES = InferenceTable.of(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One durable unit of one (epoch, lane) stream. Raises InvalidValue unless every sequence is accounted for once."""
+
+    epoch: str
+    lane: Lane
+    first_sequence: int
+    last_sequence: int
+    inferences: InferenceTable = NO_INFERENCES
+    events: tuple[Event, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_epoch(self.epoch)
+        _check_range(self.first_sequence, self.last_sequence)
+        if len(self.events) > MAX_ROWS or len(self.gaps) > MAX_ROWS:
+            raise InvalidValue(f"batch holds more than {MAX_ROWS} rows of one kind")
+        expected = self.first_sequence
+        for first, last in self._spans():
+            if first != expected:
+                raise InvalidValue(f"batch {self.first_sequence}..{self.last_sequence} does not account for {expected} once")
+            expected = last + 1
+        if expected != self.last_sequence + 1:
+            raise InvalidValue(f"batch {self.first_sequence}..{self.last_sequence} accounts only for what is below {expected}")
+
+    @property
+    def records(self) -> int:
+        """Records produced and kept: gaps do not count."""
+        return len(self.inferences) + len(self.events)
+
+    @property
+    def dropped(self) -> int:
+        """Records the gaps stand in for."""
+        return sum(gap.records for gap in self.gaps)
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Sorted (first, last) of everything in the batch, runs of inferences joined."""
+        spans = [(event.sequence, event.sequence) for event in self.events]
+        spans += [(gap.first_sequence, gap.last_sequence) for gap in self.gaps]
+        sequence = self.inferences.sequence
+        if len(sequence):
+            breaks = np.flatnonzero(np.diff(sequence) != 1)
+            firsts = np.concatenate((sequence[:1], sequence[breaks + 1]))
+            lasts = np.concatenate((sequence[breaks], sequence[-1:]))
+            spans += [(int(first), int(last)) for first, last in zip(firsts, lasts, strict=True)]
+        return sorted(spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Every sequence of (epoch, lane) up to ``committed_through`` is in the store: the only licence to forget it."""
+
+    epoch: str
+    lane: Lane
+    committed_through: int
+
+    def __post_init__(self) -> None:
+        check_epoch(self.epoch)
+        _check_sequence(self.committed_through)
+
+
+def check_epoch(epoch: str) -> None:
+    if not 1 <= len(epoch) <= EPOCH_BYTES or not epoch.isascii() or not epoch.isalnum():
+        raise InvalidValue(f"epoch must be 1..{EPOCH_BYTES} ASCII letters and digits, got {epoch[:80]!r}")
+
+
+def to_ms(at: datetime) -> int:
+    """Unix epoch milliseconds of an aware time."""
+    if at.tzinfo is None:
+        raise InvalidValue(f"time must be aware, got {at.isoformat()}")
+    return (at - _EPOCH_START) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """Aware UTC time; raises InvalidValue outside the years 1970..9999."""
+    if not 0 <= ms < MAX_TIME_MS:
+        raise InvalidValue(f"time must be within 1970..9999, got {ms} ms")
+    return _EPOCH_START + timedelta(milliseconds=ms)
+
+
+def first_gap_free(ranges: Iterable[tuple[int, int]], *, after: int) -> int:
+    """The highest sequence reached from ``after`` without a hole; ``ranges`` are sorted (first, last)."""
+    for first, last in ranges:
+        if first > after + 1:
+            break
+        after = max(after, last)
+    return after
+
+
+def _check_sequence(sequence: int) -> None:
+    if not 0 <= sequence <= MAX_SEQUENCE:
+        raise InvalidValue(f"sequence must be in 0..2^63-1, got {sequence}")
+
+
+def _check_range(first: int, last: int) -> None:
+    _check_sequence(first)
+    _check_sequence(last)
+    if first > last:
+        raise InvalidValue(f"sequence range is empty: {first}..{last}")

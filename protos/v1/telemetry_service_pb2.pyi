@@ -1,0 +1,142 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class QueryReadingsRequest(_message.Message):
+    __slots__ = ("device_id", "since_ms", "until_ms", "limit")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    since_ms: int
+    until_ms: int
+    limit: int
+    def __init__(self, device_id: _Optional[str] = ..., since_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class Reading(_message.Message):
+    __slots__ = ("device_id", "captured_at_ms", "lane", "epoch", "sequence", "label", "label_name", "confidence", "latency_ms", "captured", "uncertain", "frame_key", "model_manifest")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    LABEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
+    FRAME_KEY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    captured_at_ms: int
+    lane: str
+    epoch: str
+    sequence: int
+    label: int
+    label_name: str
+    confidence: float
+    latency_ms: float
+    captured: bool
+    uncertain: bool
+    frame_key: int
+    model_manifest: str
+    def __init__(self, device_id: _Optional[str] = ..., captured_at_ms: _Optional[int] = ..., lane: _Optional[str] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., label: _Optional[int] = ..., label_name: _Optional[str] = ..., confidence: _Optional[float] = ..., latency_ms: _Optional[float] = ..., captured: _Optional[bool] = ..., uncertain: _Optional[bool] = ..., frame_key: _Optional[int] = ..., model_manifest: _Optional[str] = ...) -> None: ...
+
+class Readings(_message.Message):
+    __slots__ = ("readings",)
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    readings: _containers.RepeatedCompositeFieldContainer[Reading]
+    def __init__(self, readings: _Optional[_Iterable[_Union[Reading, _Mapping]]] = ...) -> None: ...
+
+class GetStatsRequest(_message.Message):
+    __slots__ = ("device_id",)
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    def __init__(self, device_id: _Optional[str] = ...) -> None: ...
+
+class TelemetryStats(_message.Message):
+    __slots__ = ("devices", "quarantined")
+    class DeviceStats(_message.Message):
+        __slots__ = ("device_id", "batches", "records", "duplicate_batches", "gap_records", "payload_bytes", "last_captured_at_ms")
+        DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+        BATCHES_FIELD_NUMBER: _ClassVar[int]
+        RECORDS_FIELD_NUMBER: _ClassVar[int]
+        DUPLICATE_BATCHES_FIELD_NUMBER: _ClassVar[int]
+        GAP_RECORDS_FIELD_NUMBER: _ClassVar[int]
+        PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+        LAST_CAPTURED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+        device_id: str
+        batches: int
+        records: int
+        duplicate_batches: int
+        gap_records: int
+        payload_bytes: int
+        last_captured_at_ms: int
+        def __init__(self, device_id: _Optional[str] = ..., batches: _Optional[int] = ..., records: _Optional[int] = ..., duplicate_batches: _Optional[int] = ..., gap_records: _Optional[int] = ..., payload_bytes: _Optional[int] = ..., last_captured_at_ms: _Optional[int] = ...) -> None: ...
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedCompositeFieldContainer[TelemetryStats.DeviceStats]
+    quarantined: int
+    def __init__(self, devices: _Optional[_Iterable[_Union[TelemetryStats.DeviceStats, _Mapping]]] = ..., quarantined: _Optional[int] = ...) -> None: ...
+
+class ListQuarantineRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class QuarantinedMessage(_message.Message):
+    __slots__ = ("id", "topic", "reason", "payload", "count", "first_at_ms", "last_at_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    topic: str
+    reason: str
+    payload: bytes
+    count: int
+    first_at_ms: int
+    last_at_ms: int
+    def __init__(self, id: _Optional[int] = ..., topic: _Optional[str] = ..., reason: _Optional[str] = ..., payload: _Optional[bytes] = ..., count: _Optional[int] = ..., first_at_ms: _Optional[int] = ..., last_at_ms: _Optional[int] = ...) -> None: ...
+
+class ListQuarantineReply(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[QuarantinedMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[QuarantinedMessage, _Mapping]]] = ...) -> None: ...
+
+class ListEventsRequest(_message.Message):
+    __slots__ = ("device_id", "limit")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    limit: int
+    def __init__(self, device_id: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class DeviceEvent(_message.Message):
+    __slots__ = ("device_id", "at_ms", "kind", "detail")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    at_ms: int
+    kind: str
+    detail: str
+    def __init__(self, device_id: _Optional[str] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class ListEventsReply(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[DeviceEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[DeviceEvent, _Mapping]]] = ...) -> None: ...
