@@ -1,0 +1,254 @@
+"""One training job in a process of its own: ``python -m cloud_hub.app.worker --config hub.yaml --job ID``.
+
+A crash leaves the job running in the database and its work on disk: it is queued again and goes on after its last epoch.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from cloud_hub.app import logs, setup
+from cloud_hub.core import config as configuration
+from cloud_hub.core import spec as specs
+from cloud_hub.core.config import HubConfig
+from cloud_hub.core.errors import Conflict, HubError, NotFound, NotReady
+from cloud_hub.core.model import JOB_ENDED, Job, JobState, ModelVersion, Principal, Role, Sample
+from cloud_hub.core.spec import TrainingSpec
+from cloud_hub.pipeline.progress import Cancelled
+from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.registry import CHAMPION, PublishedVersion, RegistryService
+from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.training import TrainingService
+from cloud_hub.store.artifacts import ArtifactStore
+from cloud_hub.store.database import Database
+from edge_agent.core.clock import SystemClock
+from edge_agent.core.errors import AgentError
+from protos.contract import codec
+from protos.contract.ids import model_name
+
+if TYPE_CHECKING:  # importing it loads torch: the environment must be set first
+    from cloud_hub.pipeline.clean import RawSample
+    from cloud_hub.pipeline.gate import Champion
+    from cloud_hub.pipeline.retrain import Published
+
+log = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_REFUSED, EXIT_CANCELLED = 0, 1, 3
+_NICE = 10  # the hub must stay responsive beside a job
+_LOCK_WAIT_S = 60.0  # for a worker of a dead hub to notice and leave
+
+
+class Worker:
+    """What a job touches outside the pipeline: samples in, progress and a version out."""
+
+    def __init__(self, config: HubConfig, database: Database, job: Job) -> None:
+        clock = SystemClock()
+        self._artifacts = ArtifactStore(config.data_dir / "artifacts")
+        self._registry = RegistryService(database, self._artifacts, clock)
+        self._rollouts = RolloutService(database, self._registry, FleetService(database, clock), clock)
+        self._training = TrainingService(database, clock, config.training)
+        self._job = job
+        self._who = Principal(role=Role.ADMIN, name=f"job {job.id}", tenant=job.tenant)
+        self._parent = os.getppid()
+
+    def run(self, folder: Path) -> None:
+        """To the end of the job: published, rejected or failed, each with its reason in the database. Raises Cancelled."""
+        try:
+            spec = specs.parse(self._job.spec_yaml)
+            self._train(spec, folder)
+        except (HubError, AgentError) as error:
+            log.warning("job failed", extra={"job": self._job.id, "reason": str(error)})
+            self._training.finish(self._job.id, JobState.FAILED, str(error))
+
+    def _train(self, spec: TrainingSpec, folder: Path) -> None:
+        from cloud_hub.pipeline.retrain import Rejected, retrain
+
+        result = retrain(
+            spec,
+            self._training.training_labels(spec.data.dataset, self._job.tenant),
+            self._samples(spec),
+            folder=folder,
+            reserve=lambda: self._registry.reserve(model_name(spec.name), tenant=self._job.tenant),
+            champion=self._champion(spec),
+            progress=self._tell,
+        )
+        if isinstance(result, Rejected):
+            self._tell("verify", 1.0, f"rejected: {result.reason}")
+            self._training.finish(self._job.id, JobState.REJECTED, result.reason)
+            return
+        version = self._publish(result)
+        if spec.deploy.auto:
+            self._deploy(spec, version)
+        self._training.finish(self._job.id, JobState.PUBLISHED, version=version.version)
+
+    def _samples(self, spec: TrainingSpec) -> "Iterator[RawSample]":
+        """Oldest first, each image read when its turn comes."""
+        from cloud_hub.pipeline.clean import RawSample
+
+        stored = self._training.training_samples(spec.data.dataset, self._job.tenant)
+        for sample in sorted(stored, key=lambda sample: (sample.created_at, sample.id)):
+            try:
+                image = self._artifacts.read(sample.digest)
+            except HubError as error:  # counted by the cleaning report as unreadable
+                log.warning("image cannot be read", extra={"sample": sample.id, "reason": str(error)})
+                image = b""
+            yield RawSample(
+                id=sample.id,
+                digest=sample.digest,
+                image=image,
+                label=sample.label or "",
+                source=source_of(sample, spec.data.take_s),
+                split=sample.split,
+                name=sample.name,
+                group=sample.device or "imported",
+            )
+
+    def _champion(self, spec: TrainingSpec) -> "Champion | None":
+        """The file most devices run, if it is not this very job's own from before a crash."""
+        from cloud_hub.pipeline.gate import Champion
+
+        try:
+            version = self._registry.get(self._who, model_name(spec.name), alias=CHAMPION)
+        except NotFound:
+            return None
+        if version.job_id == self._job.id:
+            return None
+        rank = {target: i for i, target in enumerate(spec.targets)}
+        variant = min(version.variants, key=lambda variant: rank.get(variant.target, len(rank)))
+        return Champion(
+            version=version.version,
+            target=variant.target,
+            manifest=codec.decode_manifest(self._artifacts.read(variant.manifest_digest)),
+            model=self._artifacts.read(variant.artifact_digest),
+        )
+
+    def _publish(self, result: "Published") -> ModelVersion:
+        package = result.package
+        for blob in package.blobs.values():
+            self._artifacts.put(blob)
+        version = self._registry.publish(
+            PublishedVersion(
+                name=package.name,
+                version=package.version,
+                task=package.task,
+                variants=package.variants,
+                baseline=package.baseline,
+                report={**result.report, "job": self._job.id, "trigger": f"{self._job.trigger}: {self._job.trigger_detail}"},
+                job_id=self._job.id,
+                tenant=self._job.tenant,
+            )
+        )
+        self._tell("publish", 1.0, f"published as {version.name} version {version.version}")
+        return version
+
+    def _deploy(self, spec: TrainingSpec, version: ModelVersion) -> None:
+        """Once per version: a job that died after it must not start a second rollout."""
+        if any((old.model, old.version) == (version.name, version.version) for old in self._rollouts.list(self._who)):
+            return
+        deploy = spec.deploy
+        try:
+            rollout = self._rollouts.create(
+                self._who, version.name, version.version, deploy.selector, deploy.canary, deploy.soak_s, deploy.max_failures
+            )
+        except NotReady as error:
+            self._tell("publish", 1.0, f"no rollout: {error}")
+        else:
+            self._tell("publish", 1.0, f"rollout {rollout.id} to {len(rollout.devices)} devices started")
+
+    def _tell(self, stage: str, fraction: float, line: str) -> None:
+        log.info("progress", extra={"job": self._job.id, "stage": stage, "line": line})
+        if os.getppid() != self._parent:
+            raise Cancelled("the hub that started this job is gone")
+        if not self._training.progress(self._job.id, stage, fraction, line):
+            raise Cancelled("the job was cancelled")
+
+
+def source_of(sample: Sample, take_s: int) -> str:
+    """What must not part across splits: a camera's frames of one span of time, or whatever an import called their source."""
+    if sample.captured_at is None or take_s == 0:
+        return sample.source
+    return f"{sample.source} {int(sample.captured_at.timestamp()) // take_s}"
+
+
+def run(config: HubConfig, job_id: str) -> int:
+    """Raises NotFound, Conflict where the job is not running."""
+    _use_threads(config.training.threads)
+    database = setup.open_database(config)
+    try:
+        training = TrainingService(database, SystemClock(), config.training)
+        job = training.job(job_id)
+        if job.state is not JobState.RUNNING:
+            raise Conflict(f"job {job_id} is {job.state.name.lower()}, not running: claim it first")
+        folder = config.data_dir / "work" / job_id
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with _alone(folder):
+                Worker(config, database, job).run(folder)
+        except Cancelled as stop:
+            log.info("stopped", extra={"job": job_id, "reason": str(stop)})
+            return EXIT_CANCELLED
+        finally:
+            if training.job(job_id).state in JOB_ENDED:
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        database.close()
+    return EXIT_DONE
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """A worker whose hub died may live for a moment more: never two in one folder. Raises Conflict."""
+    with (folder / "lock").open("w") as file:
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise Conflict(f"another worker is still in {folder}: end it first") from error
+                time.sleep(0.2)
+        yield
+
+
+def _use_threads(threads: int) -> None:
+    """Before torch is imported. Idle OpenMP threads must sleep: spinning ones take the cores from the hub."""
+    count = str(threads or len(os.sched_getaffinity(0)))
+    os.environ.update(OMP_NUM_THREADS=count, OMP_WAIT_POLICY="PASSIVE", ORT_DISABLE_TELEMETRY="1")
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Cancelled(f"signal {signum}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="cloud_hub.app.worker", description=__doc__)
+    parser.add_argument("--config", type=Path, help="hub.yaml; CLOUD_HUB__SECTION__KEY overrides it")
+    parser.add_argument("--job", required=True)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    os.nice(_NICE)
+    try:
+        config = configuration.load(arguments.config)
+        logs.configure(config.log_level)
+        logging.captureWarnings(True)
+        sys.exit(run(config, arguments.job))
+    except Cancelled:
+        sys.exit(EXIT_CANCELLED)
+    except (HubError, AgentError) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        sys.exit(EXIT_REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One module per bench; ``scripts/bench NAME`` runs it."""

@@ -1,0 +1,60 @@
+"""A network to measure with: the pipeline's own architecture, random weights."""
+
+import io
+import warnings
+
+import torch
+
+from cloud_hub.core.spec import NetworkSpec
+from cloud_hub.pipeline.models import build
+from protos.contract.ids import ModelName, digest_of
+from protos.contract.manifest import (
+    Blob,
+    ClassificationSpec,
+    Format,
+    GoldenRef,
+    Layout,
+    Manifest,
+    Precision,
+    PreprocessSpec,
+)
+
+CLASSES = 12
+
+
+def onnx_network(*, side: int, width: int) -> bytes:
+    """Float32 ONNX file of an untrained network, ``(1, 3, side, side)`` -> ``(1, 12)``."""
+    spec = NetworkSpec(width=width, stages=3, convs=1, epochs=1)
+    network = build(spec, channels=3, side=side, classes=CLASSES, seed=0).eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, side, side),),
+            dynamo=True,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=({0: "batch"},),
+            opset_version=18,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(buffer)
+    return buffer.getvalue()
+
+
+def manifest_for(model: bytes, *, side: int, golden: bytes = b"-") -> Manifest:
+    return Manifest(
+        name=ModelName("bench"),
+        version=1,
+        task="image-classification",
+        artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
+        format=Format.ONNX,
+        precision=Precision.FP32,
+        preprocess=PreprocessSpec(
+            width=side, height=side, channels=3, layout=Layout.NCHW, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+        ),
+        classification=ClassificationSpec(labels=tuple(f"class-{i}" for i in range(CLASSES))),
+        golden=GoldenRef(blob=Blob(digest=digest_of(golden), size_bytes=len(golden)), tolerance=1e-3),
+    )

@@ -1,0 +1,1 @@
+"""The closed loop, played once from an empty folder with the real programs."""

@@ -1,0 +1,50 @@
+"""Configuration is read once, and a mistake in it is named."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_agent.core import config
+from edge_agent.core.errors import ConfigError
+
+
+def test_later_layers_override_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text("source: {kind: folder, path: /a, fps: 5}\n")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "10-site.yaml").write_text("source: {path: /b}\n")
+    loaded = config.load(tmp_path / "agent.yaml", {"EDGE_AGENT__SOURCE__FPS": "7.5", "OTHER": "1"})
+    assert (loaded.source.kind, loaded.source.path, loaded.source.fps) == ("folder", "/b", 7.5)
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text("spool: {max_byte: 5}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'spool.max_byte'; did you mean 'max_bytes'"):
+        config.load(tmp_path / "agent.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spool: 5", "'spool' must be a mapping, got int"),
+        ("source: {fps: fast}", "'source.fps' must be float, got 'fast'"),
+        ("source: {loop: 1}", "'source.loop' must be bool"),
+        ("sync: {in_flight: true}", "'sync.in_flight' must be int"),
+        ("- a", "must hold a mapping, got list"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "agent.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "agent.yaml", {})
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent.yaml"):
+        config.load(tmp_path / "absent.yaml", {})
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text("")
+    assert config.load(tmp_path / "agent.yaml", {}) == config.AgentConfig()
