@@ -5,10 +5,10 @@ inference, an event or a gap. It is cut once and never cut again, so it is the u
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ MAX_SEQUENCE = (1 << 63) - 1  # SQLite's and PostgreSQL's integers
 MAX_TEXT = 1024
 EPOCH_BYTES = 64
 MAX_TIME_MS = 253_402_300_800_000  # the year 10000
+MAX_LATENCY_MS = 1e9  # twelve days: well within the wire's 32-bit float
 FLAG_CAPTURED = 1
 FLAG_UNCERTAIN = 2
 
@@ -56,8 +57,9 @@ class Inference:
             raise InvalidValue(f"label must be in 0..65535, got {self.label}")
         if not 0.0 <= self.confidence <= 1.0:
             raise InvalidValue(f"confidence must be in 0..1, got {self.confidence}")
-        if not 0.0 <= self.latency_ms < float("inf"):
-            raise InvalidValue(f"latency_ms must be finite and not negative, got {self.latency_ms}")
+        if not 0.0 <= self.latency_ms <= MAX_LATENCY_MS:
+            raise InvalidValue(f"latency_ms must be in 0..{MAX_LATENCY_MS:g}, got {self.latency_ms}")
+        check_time(self.captured_at)
         if not 0 <= self.frame_key < 1 << 64:
             raise InvalidValue(f"frame_key must be an unsigned 64-bit number, got {self.frame_key}")
 
@@ -75,6 +77,8 @@ class Event:
         _check_sequence(self.sequence)
         if not self.kind or len(self.kind) > 64 or len(self.detail) > MAX_TEXT:
             raise InvalidValue(f"event needs a kind of 1..64 and a detail of at most {MAX_TEXT} characters, got {self.kind!r}")
+        check_text(self.kind, self.detail)
+        check_time(self.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,8 @@ class Gap:
         _check_range(self.first_sequence, self.last_sequence)
         if len(self.reason) > MAX_TEXT:
             raise InvalidValue(f"gap reason is longer than {MAX_TEXT} characters")
+        check_text(self.reason)
+        check_time(self.at)
 
     @property
     def records(self) -> int:
@@ -125,8 +131,8 @@ class InferenceTable:
             raise InvalidValue("inference sequences do not ascend")
         if not bool(np.all((self.confidence >= 0) & (self.confidence <= 1))):
             raise InvalidValue("confidence must be in 0..1")
-        if not bool(np.all((self.latency_ms >= 0) & np.isfinite(self.latency_ms))):
-            raise InvalidValue("latency must be finite and not negative")
+        if not bool(np.all((self.latency_ms >= 0) & (self.latency_ms <= MAX_LATENCY_MS))):
+            raise InvalidValue(f"latency must be in 0..{MAX_LATENCY_MS:g}")
         if int(self.captured_at_ms.min()) < 0 or int(self.captured_at_ms.max()) >= MAX_TIME_MS:
             raise InvalidValue("captured_at must be within 1970..9999")
         if int(self.flags.max()) > FLAG_CAPTURED | FLAG_UNCERTAIN:
@@ -187,6 +193,20 @@ class InferenceTable:
 NO_INFERENCES = InferenceTable.of(())
 
 
+class BatchHead(NamedTuple):
+    """What a store must know of a valid batch without unfolding it; a tuple, because a hub makes tens of thousands a second."""
+
+    epoch: str
+    lane: Lane
+    first_sequence: int
+    last_sequence: int
+    records: int  # produced and kept
+    dropped: int  # what its gaps stand in for
+    first_captured_ms: int | None  # None: no inferences
+    last_captured_ms: int | None
+    events: tuple[Event, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """One durable unit of one (epoch, lane) stream. Raises InvalidValue unless every sequence is accounted for once."""
@@ -195,7 +215,7 @@ class Batch:
     lane: Lane
     first_sequence: int
     last_sequence: int
-    inferences: InferenceTable = NO_INFERENCES
+    inferences: InferenceTable = field(default_factory=lambda: NO_INFERENCES)
     events: tuple[Event, ...] = ()
     gaps: tuple[Gap, ...] = ()
 
@@ -221,6 +241,21 @@ class Batch:
     def dropped(self) -> int:
         """Records the gaps stand in for."""
         return sum(gap.records for gap in self.gaps)
+
+    @property
+    def head(self) -> BatchHead:
+        times = self.inferences.captured_at_ms
+        return BatchHead(
+            epoch=self.epoch,
+            lane=self.lane,
+            first_sequence=self.first_sequence,
+            last_sequence=self.last_sequence,
+            records=self.records,
+            dropped=self.dropped,
+            first_captured_ms=int(times.min()) if len(times) else None,
+            last_captured_ms=int(times.max()) if len(times) else None,
+            events=self.events,
+        )
 
     def _spans(self) -> list[tuple[int, int]]:
         """Sorted (first, last) of everything in the batch, runs of inferences joined."""
@@ -251,6 +286,19 @@ class Mark:
 def check_epoch(epoch: str) -> None:
     if not 1 <= len(epoch) <= EPOCH_BYTES or not epoch.isascii() or not epoch.isalnum():
         raise InvalidValue(f"epoch must be 1..{EPOCH_BYTES} ASCII letters and digits, got {epoch[:80]!r}")
+
+
+def check_text(*texts: str) -> None:
+    """The wire is UTF-8, which has no lone surrogates."""
+    for text in texts:
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InvalidValue(f"text must be Unicode without lone surrogates, got {text[:80]!r}")
+
+
+def check_time(at: datetime) -> None:
+    """Aware, 1970..9999."""
+    if at.tzinfo is None or at < _EPOCH_START:
+        raise InvalidValue(f"time must be aware and within 1970..9999, got {at.isoformat()}")
 
 
 def to_ms(at: datetime) -> int:

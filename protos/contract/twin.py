@@ -1,11 +1,13 @@
 """Desired and reported state of a device."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import IntEnum
 
 from protos.contract.errors import InvalidValue
 from protos.contract.ids import Digest, ModelName
+from protos.contract.telemetry import MAX_SEQUENCE, MAX_TEXT
 from protos.contract.update import UpdateState
 
 MAX_MANIFEST_BYTES = 256 * 1024
@@ -25,6 +27,9 @@ class Status:
     boot_id: str
     agent_version: str
     at: datetime
+
+    def __post_init__(self) -> None:
+        _check_texts(self.boot_id, self.agent_version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,10 @@ class DesiredTwin:
     model: ModelAssignment | None = None  # None: keep what runs
     rollout_id: str = ""
 
+    def __post_init__(self) -> None:
+        _check_counts(generation=self.generation)
+        _check_texts(self.rollout_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateStatus:
@@ -58,7 +67,11 @@ class UpdateStatus:
     at: datetime
     rollout_id: str = ""
     attempts: int = 0
-    reason: str = ""  # why it failed or rolled back
+    reason: str = ""  # why it failed or rolled back; the wire carries the first MAX_TEXT characters
+
+    def __post_init__(self) -> None:
+        _check_counts(generation=self.generation, attempts=self.attempts)
+        _check_texts(self.rollout_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +90,12 @@ class Health:
     latency_p50_ms: float = 0.0
     latency_p95_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "started_at"}
+        _check_counts(**{name: value for name, value in values.items() if isinstance(value, int)})
+        if not all(math.isfinite(value) and value >= 0 for value in values.values()):
+            raise InvalidValue("health latencies must be finite and not negative")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedTwin:
@@ -89,3 +108,19 @@ class ReportedTwin:
     runtimes: tuple[str, ...] = field(default=())
     model: ModelAssignment | None = None
     update: UpdateStatus | None = None
+
+    def __post_init__(self) -> None:
+        _check_counts(generation=self.generation)
+        _check_texts(self.boot_id, self.agent_version, self.board, *self.runtimes)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not 0 <= count <= MAX_SEQUENCE:
+            raise InvalidValue(f"{name} must be in 0..2^63-1, got {count}")
+
+
+def _check_texts(*texts: str) -> None:
+    for text in texts:
+        if len(text) > MAX_TEXT:
+            raise InvalidValue(f"a name in a twin is longer than {MAX_TEXT} characters: {text[:80]!r}...")
