@@ -1,6 +1,6 @@
 """What the stages promise each other. Each port has one suite of tests that runs over every implementation, fakes included."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -78,6 +78,9 @@ class Spool(Protocol):
 
     def discard(self, marks: Sequence[Mark]) -> None:
         """Forget what the hub has committed. A mark beyond what was ever cut is ignored."""
+
+    def on_batch(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` after every cut, from the thread that cut: it must not block, nor call the spool."""
 
     def stats(self) -> SpoolStats: ...
 

@@ -1,0 +1,31 @@
+"""Logits become one label and how sure it is."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.infer.postprocess import classify
+from protos.contract.manifest import ClassificationSpec
+
+SPEC = ClassificationSpec(labels=("a", "b", "c"))
+
+
+@given(values=st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=3, max_size=3), temperature=st.floats(1e-3, 1e3))
+def test_probabilities_sum_to_one_for_any_finite_logits(values: list[float], temperature: float) -> None:
+    spec = ClassificationSpec(labels=SPEC.labels, temperature=temperature)
+    prediction = classify(np.array(values, np.float32), spec, 1.0)
+    assert np.isclose(prediction.probabilities.sum(), 1.0, atol=1e-5)
+    assert 0.0 <= prediction.confidence <= 1.0
+    assert prediction.confidence == np.max(prediction.probabilities)
+    assert np.float32(values[prediction.label]) == np.max(prediction.logits)
+
+
+def test_temperature_makes_it_less_sure_and_changes_no_label() -> None:
+    logits = np.array([1.0, 3.0, 2.0], np.float32)
+    sharp, soft = (
+        classify(logits, ClassificationSpec(labels=SPEC.labels, temperature=temperature), 2.5) for temperature in (1.0, 4.0)
+    )
+    assert sharp.label == soft.label == 1
+    assert soft.confidence < sharp.confidence
+    assert np.isclose(sharp.confidence, np.exp(3) / (np.exp(1) + np.exp(2) + np.exp(3)))
+    assert sharp.latency_ms == 2.5
