@@ -1,0 +1,160 @@
+"""Numbered records: as compact rows while they wait, and as batches once they are cut."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from edge_agent.core.model import Happening, Outcome
+from protos.contract import ids
+from protos.contract.errors import ContractError
+from protos.contract.telemetry import (
+    FLAG_CAPTURED,
+    FLAG_UNCERTAIN,
+    MAX_TEXT,
+    Batch,
+    Event,
+    Gap,
+    Inference,
+    InferenceTable,
+    Lane,
+    from_ms,
+    to_ms,
+)
+
+Record = Inference | Event | Gap
+
+ROW_OVERHEAD_BYTES = 48  # what SQLite adds to a row: header, key, page share
+MAX_BATCH_MODELS = 256  # the model column is one byte
+MAX_BATCH_ROW_BYTES = 256 * 1024  # of rows: far enough below the contract's limit, even where no byte compresses
+MAX_KIND = 64
+
+_INFERENCE, _EVENT, _GAP = 1, 2, 3
+_HEAD = struct.Struct("<Bq")  # kind, time in ms
+_READING = struct.Struct("<HffBQ")  # label, confidence, latency, flags, frame key; the model follows
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def number(item: Outcome | Happening, sequence: int) -> Inference | Event:
+    """Raises InvalidValue for what no batch could carry, before it is queued."""
+    if isinstance(item, Outcome):
+        return Inference(
+            sequence=sequence,
+            captured_at=max(item.captured_at, _EARLIEST),  # a board without a clock battery may start before it
+            model=ids.digest(item.model),
+            label=item.label,
+            confidence=item.confidence,
+            latency_ms=item.latency_ms,
+            captured=item.captured,
+            uncertain=item.uncertain,
+            frame_key=item.frame_key,
+        )
+    return Event(
+        sequence=sequence,
+        at=max(item.at, _EARLIEST),
+        kind=_clean(item.kind)[:MAX_KIND] or "unnamed",
+        detail=_clean(item.detail)[:MAX_TEXT],
+    )
+
+
+def span(record: Record) -> tuple[int, int]:
+    """First and last sequence it accounts for."""
+    if isinstance(record, Gap):
+        return record.first_sequence, record.last_sequence
+    return record.sequence, record.sequence
+
+
+def count(records: Sequence[Record]) -> int:
+    """Records that were produced and kept: gaps do not count."""
+    return sum(not isinstance(record, Gap) for record in records)
+
+
+def merged(records: Sequence[Record], *, reason: str, at: datetime) -> Gap:
+    """One gap in the place of records whose sequences follow each other."""
+    return Gap(first_sequence=span(records[0])[0], last_sequence=span(records[-1])[1], reason=reason[:MAX_TEXT], at=at)
+
+
+def renumber(records: Sequence[Record], first: int) -> list[Record]:
+    """The same records in a new epoch, which owes nothing for the gaps of the old one."""
+    kept = [record for record in records if not isinstance(record, Gap)]
+    return [replace(record, sequence=first + i) for i, record in enumerate(kept)]
+
+
+def row_bytes(record: Record) -> int:
+    """What one open row costs."""
+    if isinstance(record, Inference):
+        return ROW_OVERHEAD_BYTES + _HEAD.size + _READING.size + len(record.model)
+    if isinstance(record, Event):
+        return ROW_OVERHEAD_BYTES + _HEAD.size + len(record.kind.encode()) + len(record.detail.encode())
+    return ROW_OVERHEAD_BYTES + _HEAD.size + len(record.reason.encode())
+
+
+def pack(record: Record) -> bytes:
+    if isinstance(record, Inference):
+        flags = FLAG_CAPTURED * record.captured | FLAG_UNCERTAIN * record.uncertain
+        reading = _READING.pack(record.label, record.confidence, record.latency_ms, flags, record.frame_key)
+        return _HEAD.pack(_INFERENCE, to_ms(record.captured_at)) + reading + record.model.encode()
+    if isinstance(record, Event):
+        return _HEAD.pack(_EVENT, to_ms(record.at)) + f"{record.kind}\0{record.detail}".encode()
+    return _HEAD.pack(_GAP, to_ms(record.at)) + record.reason.encode()
+
+
+def unpack(first: int, last: int, row: bytes) -> Record | None:
+    """None for a row that ``pack`` did not make."""
+    try:
+        kind, at_ms = _HEAD.unpack_from(row)
+        at, body = from_ms(at_ms), row[_HEAD.size :]
+        if kind == _INFERENCE:
+            label, confidence, latency_ms, flags, frame_key = _READING.unpack_from(body)
+            return Inference(
+                sequence=first,
+                captured_at=at,
+                model=ids.digest(body[_READING.size :].decode()),
+                label=label,
+                confidence=confidence,
+                latency_ms=latency_ms,
+                captured=bool(flags & FLAG_CAPTURED),
+                uncertain=bool(flags & FLAG_UNCERTAIN),
+                frame_key=frame_key,
+            )
+        if kind == _EVENT:
+            name, _, detail = body.decode().partition("\0")
+            return Event(sequence=first, at=at, kind=name, detail=detail)
+        if kind == _GAP:
+            return Gap(first_sequence=first, last_sequence=last, reason=body.decode(), at=at)
+    except (struct.error, UnicodeDecodeError, ContractError):
+        return None
+    return None
+
+
+def chunks(records: Sequence[Record], limit: int) -> Iterator[Sequence[Record]]:
+    """Runs of at most ``limit`` records that each fit a batch; the last one may be short."""
+    start, size, models = 0, 0, set[str]()
+    for i, record in enumerate(records):
+        cost = row_bytes(record)
+        model = {record.model} if isinstance(record, Inference) else set()
+        if i - start >= limit or size + cost > MAX_BATCH_ROW_BYTES or len(models | model) > MAX_BATCH_MODELS:
+            yield records[start:i]
+            start, size, models = i, 0, set()
+        size += cost
+        models |= model
+    if start < len(records):
+        yield records[start:]
+
+
+def batch_of(epoch: str, lane: Lane, records: Sequence[Record]) -> Batch:
+    """One batch of records whose sequences follow each other."""
+    return Batch(
+        epoch=epoch,
+        lane=lane,
+        first_sequence=span(records[0])[0],
+        last_sequence=span(records[-1])[1],
+        inferences=InferenceTable.of([r for r in records if isinstance(r, Inference)]),
+        events=tuple(r for r in records if isinstance(r, Event)),
+        gaps=tuple(r for r in records if isinstance(r, Gap)),
+    )
+
+
+def _clean(text: str) -> str:
+    """Without what UTF-8 cannot carry (lone surrogates from odd file names) and without our separator."""
+    return text.encode("utf-8", "replace").decode().replace("\0", " ")
