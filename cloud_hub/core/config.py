@@ -31,7 +31,7 @@ class BrokerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestConfig:
-    group_messages: int = 50  # messages per transaction at most
+    group_messages: int = 1000  # messages per transaction at most
     group_wait_s: float = 0.02  # how long a group waits to fill
     queue_messages: int = 2000  # back-pressure above it: the broker holds the rest
 
@@ -64,7 +64,7 @@ class HubConfig:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    certificate_days: int = 30
+    certificate_days: int = 3650  # of devices: they cannot renew theirs yet, and an expired one locks its device out
     token_ttl_s: int = 3600
     log_level: str = "INFO"
 

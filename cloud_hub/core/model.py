@@ -154,6 +154,7 @@ class Job:
     trigger: str  # "manual", "drift", "cron", "labels"
     trigger_detail: str
     spec_yaml: str  # as it was when the job was made
+    tenant: TenantId = DEFAULT_TENANT
     stage: str = ""
     progress: float = 0.0  # 0..1
     attempts: int = 0

@@ -1,0 +1,160 @@
+"""Use cases about devices: who there is, what each should run, what each says."""
+
+import builtins
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+import firmware_images
+from cloud_hub.core.errors import Invalid, NotFound
+from cloud_hub.core.labels import checked_labels, checked_selector
+from cloud_hub.core.model import Device, Page, Principal
+from cloud_hub.store import fleet as store
+from cloud_hub.store import outbox, rollout_devices
+from cloud_hub.store.database import Database, Tx
+from edge_agent.core.clock import Clock
+from protos.contract.boards import Board
+from protos.contract.ids import DeviceId, TenantId
+from protos.contract.twin import DesiredTwin, ModelAssignment, Presence, ReportedTwin, Status
+
+log = logging.getLogger(__name__)
+
+MAX_PAGE = 1000
+MAX_GENERATION = 1 << 53  # no hub counts so far; a device that says so is broken
+
+
+class FleetService:
+    """Users see their own tenant's devices only; another tenant's are NotFound."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    def get(self, who: Principal, id: DeviceId) -> Device:
+        """Raises NotFound."""
+        with self._db.read() as tx:
+            return owned(tx, who, id)
+
+    def list(self, who: Principal, selector: Mapping[str, str], page: Page) -> tuple[builtins.list[Device], str]:
+        """Devices in the order of their ids, and the token of the next page: empty at the end. Raises Invalid."""
+        if not 1 <= page.size <= MAX_PAGE:
+            raise Invalid(f"page size must be in 1..{MAX_PAGE}, got {page.size}")
+        selector = checked_selector(selector)
+        with self._db.read() as tx:
+            devices = store.matching(tx, who.tenant, selector, after=page.token, limit=page.size + 1)
+        following = devices[page.size - 1].id if len(devices) > page.size else ""
+        return devices[: page.size], following
+
+    def set_labels(self, who: Principal, id: DeviceId, labels: Mapping[str, str]) -> Device:
+        """Replaces all labels. Raises NotFound, Invalid."""
+        labels = checked_labels(labels)
+        with self._db.write() as tx:
+            device = owned(tx, who, id)
+            store.put_labels(tx, id, labels)
+        log.info("labels set", extra={"device": id, "by": who.name})
+        return replace(device, labels=labels)
+
+    def delete(self, who: Principal, id: DeviceId) -> None:
+        """Its certificate, its token and its place in running rollouts are void; its telemetry stays. Raises NotFound."""
+        with self._db.write() as tx:
+            owned(tx, who, id)
+            rollout_devices.forget(tx, id)
+            store.remove(tx, id)
+        log.info("device deleted", extra={"device": id, "by": who.name})
+
+    def certified(self, id: DeviceId, serial: int) -> bool:
+        """Whether this is the certificate the device was given last: that of a deleted or newly enrolled device is not."""
+        with self._db.read() as tx:
+            return store.certificate_serial(tx, id) == f"{serial:x}"
+
+    def tenants(self, tx: Tx, devices: Sequence[DeviceId]) -> dict[DeviceId, TenantId]:
+        """Whose each device is; one that is not known is left out."""
+        return store.tenants(tx, devices)
+
+    def on_status(self, tx: Tx, tenant: TenantId, device: DeviceId, status: Status) -> None:
+        """Raises NotFound for a device that is not this tenant's."""
+        last = store.last_word(tx, device)
+        if last is None or last.tenant != tenant:
+            raise _unknown(device)
+        if (last.presence, last.boot_id, last.status_at) == (status.presence, status.boot_id, status.at):
+            return  # the broker's retained copy, again
+        gone = status.presence is Presence.OFFLINE
+        if gone and last.boot_id == status.boot_id and last.status_at is not None and last.status_at > status.at:
+            return  # the will of a connection that the device has replaced already
+        store.put_status(tx, device, status, None if gone else self._clock.now())
+
+    def on_reported(self, tx: Tx, tenant: TenantId, device: DeviceId, twin: ReportedTwin) -> None:
+        """Raises NotFound for a device that is not this tenant's, Invalid for a generation no hub can have given."""
+        last = store.last_word(tx, device)
+        if last is None or last.tenant != tenant:
+            raise _unknown(device)
+        if twin.generation > MAX_GENERATION:
+            raise Invalid(f"device {device} reports generation {twin.generation}, more than {MAX_GENERATION}")
+        store.put_reported(tx, device, twin, self._clock.now())
+        if twin.generation > last.desired_generation:
+            # it saw more than this database holds, which was restored from a backup: what we ask must count on from there
+            desired = known(tx, tenant, device).desired
+            store.put_desired(tx, device, replace(desired, generation=twin.generation + 1))
+            log.warning("device is ahead of the hub", extra={"device": device, "generation": twin.generation})
+
+    def set_desired(self, tx: Tx, device: DeviceId, model: ModelAssignment | None, rollout_id: str = "") -> DesiredTwin:
+        """Ask a device for a model (None: to keep what it runs) as a new generation; the outbox delivers it.
+
+        Raises:
+            NotFound: no such device.
+        """
+        row = store.find(tx, device)
+        if row is None:
+            raise _unknown(device)
+        return self.ask(tx, row, model, rollout_id)
+
+    def ask(self, tx: Tx, device: Device, model: ModelAssignment | None, rollout_id: str = "") -> DesiredTwin:
+        """``set_desired`` of a device that was read in this transaction."""
+        twin = DesiredTwin(generation=device.desired.generation + 1, model=model, rollout_id=rollout_id)
+        store.put_desired(tx, device.id, twin)
+        return twin
+
+    def undelivered(self, limit: int = 500) -> builtins.list[tuple[TenantId, DeviceId, DesiredTwin]]:
+        """Desired twins the broker does not hold yet: publish each retained, then say ``delivered``."""
+        with self._db.read() as tx:
+            return outbox.undelivered(tx, limit)
+
+    def delivered(self, device: DeviceId, generation: int) -> None:
+        """The broker holds this generation or a newer one."""
+        with self._db.write() as tx:
+            outbox.delivered(tx, device, generation)
+
+    def delivered_many(self, generations: Mapping[DeviceId, int]) -> None:
+        """``delivered`` for each, in one transaction."""
+        with self._db.write() as tx:
+            for device, generation in generations.items():
+                outbox.delivered(tx, device, generation)
+
+    def redeliver(self) -> None:
+        """Every desired twin is undelivered again: for a broker that may have lost its retained messages."""
+        with self._db.write() as tx:
+            outbox.redeliver(tx)
+
+
+def owned(tx: Tx, who: Principal, id: DeviceId) -> Device:
+    """Raises NotFound, also for another tenant's."""
+    return known(tx, who.tenant, id)
+
+
+def known(tx: Tx, tenant: TenantId, id: DeviceId) -> Device:
+    """Raises NotFound, also for another tenant's."""
+    device = store.find(tx, id)
+    if device is None or device.tenant != tenant:
+        raise _unknown(id)
+    return device
+
+
+@cache
+def board_named(name: str) -> Board:
+    """Raises ``protos.contract.errors.InvalidValue`` where this hub has no description of it."""
+    return firmware_images.board(name)
+
+
+def _unknown(id: DeviceId) -> NotFound:
+    return NotFound(f"no device {id}")

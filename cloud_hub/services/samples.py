@@ -1,0 +1,56 @@
+"""What a sample must be to be taken. Files from outside are hostile until they have been decoded once."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image, UnidentifiedImageError
+
+from cloud_hub.core.errors import Invalid
+
+MAX_IMAGE_BYTES = 4 << 20
+MAX_PIXELS = 25_000_000  # 75 MB decoded
+FORMATS = ("PNG", "JPEG", "PPM", "BMP")
+SPLITS = ("", "train", "val", "test")
+MAX_TEXT = 255  # of a label, a source or a file name
+
+
+def check_image(image: bytes, formats: tuple[str, ...] = FORMATS) -> None:
+    """Decode all of it. Raises Invalid saying what is wrong; the caller adds the file's name."""
+    if not image:
+        raise Invalid("empty file")
+    if len(image) > MAX_IMAGE_BYTES:
+        raise Invalid(f"{len(image)} bytes, more than the {MAX_IMAGE_BYTES} an image may have")
+    try:
+        with Image.open(io.BytesIO(image), formats=formats) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise Invalid(f"{width} x {height} pixels, more than {MAX_PIXELS}")
+            opened.load()
+            opened.convert("RGB")
+    except Invalid:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Invalid(f"more than {MAX_PIXELS} pixels") from error
+    except UnidentifiedImageError as error:
+        raise Invalid(f"not a readable {', '.join(formats)} image") from error
+    except Exception as error:  # the border to a decoder: for hostile bytes it raises almost anything
+        raise Invalid(f"damaged image: {type(error).__name__}: {error}"[:300]) from error
+
+
+def check_text(what: str, text: str, *, least: int = 0) -> None:
+    """Raises Invalid."""
+    if not least <= len(text) <= MAX_TEXT or not text.isprintable():
+        raise Invalid(f"{what} must be {least}..{MAX_TEXT} printable characters, got {text[:64]!r}")
+
+
+def check_split(split: str) -> None:
+    """Raises Invalid."""
+    if split not in SPLITS:
+        raise Invalid(f"split must be one of {', '.join(repr(known) for known in SPLITS)}, got {split[:32]!r}")
+
+
+def check_label(label: str, dataset: str, labels: Sequence[str]) -> None:
+    """Raises Invalid naming the labels that ``dataset`` knows."""
+    if label not in labels:
+        shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+        raise Invalid(f"unknown label {label[:64]!r}: data set {dataset} knows {shown}")

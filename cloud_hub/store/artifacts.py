@@ -1,0 +1,92 @@
+"""Blobs by content: ``sha256/ab/<hex>``. What is there is whole and durable; nothing is ever changed in place."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloud_hub.core.errors import BadArtifact, Invalid, NotFound
+from edge_agent.core.files import sync_folder
+from protos.contract import ids
+from protos.contract.ids import Digest
+
+
+class ArtifactStore:
+    """Thread-safe; several processes may share the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = folder / "sha256"
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder)
+
+    def put(self, data: bytes) -> Digest:
+        """On return the blob survives a power cut; putting it again is harmless."""
+        digest = ids.digest_of(data)
+        path = self._path(digest)
+        if not path.parent.exists():
+            path.parent.mkdir(exist_ok=True)
+            sync_folder(self._blobs)
+        if not path.exists() or path.stat().st_size != len(data):
+            _write(path, data)
+        sync_folder(path.parent)  # also where another process has just renamed it
+        return digest
+
+    def size(self, digest: Digest) -> int:
+        """Bytes. Raises NotFound."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError as error:
+            raise _unknown(digest) from error
+
+    def read(self, digest: Digest) -> bytes:
+        """Raises NotFound, or BadArtifact where the bytes on disk are not what their address says."""
+        try:
+            data = self._path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise _unknown(digest) from error
+        if ids.digest_of(data) != digest:
+            raise BadArtifact(f"blob {digest} is damaged on disk: restore it from a backup or publish it again")
+        return data
+
+    def chunks(self, digest: Digest, offset: int = 0, size: int = 1 << 20) -> Iterator[bytes]:
+        """The bytes from ``offset`` on, unverified: the receiver checks the digest of the whole.
+
+        Raises:
+            NotFound: no such blob.
+            Invalid: the offset is outside the blob.
+        """
+        total = self.size(digest)
+        if not 0 <= offset <= total:
+            raise Invalid(f"offset must be in 0..{total} for {digest}, got {offset}")
+        return self._read_from(digest, offset, size)
+
+    def _read_from(self, digest: Digest, offset: int, size: int) -> Iterator[bytes]:
+        with self._path(digest).open("rb") as file:
+            file.seek(offset)
+            while chunk := file.read(size):
+                yield chunk
+
+    def _path(self, digest: Digest) -> Path:
+        name = ids.digest(digest).removeprefix("sha256:")  # checked: it becomes a path
+        return self._blobs / name[:2] / name
+
+
+def _write(path: Path, data: bytes) -> None:
+    # a name of its own for every writer: two threads may put the same blob at once
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".put-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _unknown(digest: Digest) -> NotFound:
+    return NotFound(f"no blob {digest} in the artifact store")

@@ -1,0 +1,290 @@
+"""Event-time windows of readings, what was judged of them, and episodes of drift."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Row, Table, Text, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from cloud_hub.core.drift import Streak, Verdict
+from cloud_hub.core.model import DriftEpisode, DriftWindow
+from cloud_hub.store import schema
+from cloud_hub.store.database import Tx
+from protos.contract.ids import DeviceId, ModelName, TenantId
+from protos.contract.telemetry import from_ms, to_ms
+
+drift_cursor = Table(
+    "drift_cursor",
+    schema.metadata,
+    Column("name", Text, primary_key=True),
+    Column("landing_id", BigInteger, nullable=False),  # every batch up to here is in the windows
+)
+
+drift_devices = Table(
+    "drift_devices",
+    schema.metadata,
+    Column("device", Text, primary_key=True),
+    schema.tenant(),
+    Column("model", Text, nullable=False),  # of its newest reading
+    Column("version", Integer, nullable=False),
+    Column("event_ms", BigInteger, nullable=False),  # time of its newest reading
+    Column("received_ms", BigInteger, nullable=False),  # when its last batch came
+    Column("late", BigInteger, nullable=False),  # readings that came after their window was closed
+    Column("future", BigInteger, nullable=False),  # readings from after they were received
+    Column("unknown", BigInteger, nullable=False),  # readings of a model or class this hub does not have
+    Column("drifted", Integer, nullable=False),  # judged windows in a row of the current version
+    Column("quiet", Integer, nullable=False),
+)
+
+drift_windows = Table(
+    "drift_windows",
+    schema.metadata,
+    Column("device", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    schema.tenant(),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("readings", Integer, nullable=False),
+    Column("label_counts", schema.Json, nullable=False),
+    Column("confidence_counts", schema.Json, nullable=False),
+    Column("confidence_sum", Float, nullable=False),
+    Column("label_psi", Float, nullable=False, default=0.0),
+    Column("confidence_psi", Float, nullable=False, default=0.0),
+    Column("confidence_shift", Float, nullable=False, default=0.0),
+    Column("drifted", Boolean, nullable=False, default=False),
+    Index(None, "closed", "end_ms"),
+    Index(None, "device", "closed", "end_ms"),
+    Index(None, "tenant", "model", "end_ms"),
+)
+
+drift_episodes = Table(
+    "drift_episodes",
+    schema.metadata,
+    schema.row_id("number"),
+    Column("id", Text, nullable=False, unique=True),
+    schema.tenant(),
+    Column("device", Text, nullable=False, index=True),
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    schema.time("opened_at"),
+    schema.time("closed_at", nullable=True),
+    Column("reason", Text, nullable=False),
+    Column("told", Boolean, nullable=False),  # whoever retrains has heard of it
+    Column("job_id", Text, nullable=False),
+    Index(None, "tenant", "model"),
+)
+
+_CURSOR = "windows"
+
+
+@dataclass(slots=True, kw_only=True)
+class DriftDevice:
+    """How far one device's readings are folded."""
+
+    device: DeviceId
+    tenant: TenantId
+    model: ModelName
+    version: int
+    event_ms: int
+    received_ms: int
+    late: int = 0
+    future: int = 0
+    unknown: int = 0
+    drifted: int = 0
+    quiet: int = 0
+
+    @property
+    def streak(self) -> Streak:
+        return Streak(drifted=self.drifted, quiet=self.quiet)
+
+    @streak.setter
+    def streak(self, streak: Streak) -> None:
+        self.drifted, self.quiet = streak.drifted, streak.quiet
+
+
+def cursor(tx: Tx) -> int:
+    """The last batch that is in the windows; 0 before the first."""
+    return tx.execute(select(drift_cursor.c.landing_id).where(drift_cursor.c.name == _CURSOR)).scalar() or 0
+
+
+def put_cursor(tx: Tx, landing_id: int) -> None:
+    put = upsert(drift_cursor).values(name=_CURSOR, landing_id=landing_id)
+    tx.execute(put.on_conflict_do_update(index_elements=["name"], set_={"landing_id": landing_id}))
+
+
+def find_device(tx: Tx, device: DeviceId) -> DriftDevice | None:
+    row = tx.execute(select(drift_devices).where(drift_devices.c.device == device)).first()
+    return DriftDevice(**row._mapping) if row else None
+
+
+def put_device(tx: Tx, state: DriftDevice) -> None:
+    values = {name: getattr(state, name) for name in DriftDevice.__slots__}
+    put = upsert(drift_devices).values(values)
+    tx.execute(put.on_conflict_do_update(index_elements=["device"], set_=values))
+
+
+def find_window(tx: Tx, device: DeviceId, model: ModelName, version: int, start_ms: int) -> tuple[DriftWindow, bool] | None:
+    """The window and whether it is closed."""
+    row = tx.execute(select(drift_windows).where(_window(device, model, version, start_ms))).first()
+    return (_to_window(row), bool(row.closed)) if row else None
+
+
+def put_window(tx: Tx, tenant: TenantId, window: DriftWindow) -> None:
+    """Make or replace an open window."""
+    counts = {
+        "readings": window.readings,
+        "label_counts": window.label_counts,
+        "confidence_counts": window.confidence_counts,
+        "confidence_sum": window.confidence_sum,
+    }
+    key = {"device": window.device, "model": window.model, "version": window.version, "start_ms": to_ms(window.start)}
+    put = upsert(drift_windows).values(**key, tenant=tenant, end_ms=to_ms(window.end), closed=False, **counts)
+    tx.execute(put.on_conflict_do_update(index_elements=list(key), set_=counts))
+
+
+def due_windows(tx: Tx, device: DeviceId, end_ms: int) -> list[DriftWindow]:
+    """Open windows of ``device`` that end at ``end_ms`` or before, oldest first."""
+    w = drift_windows.c
+    due = (w.device == device) & w.closed.is_(False) & (w.end_ms <= end_ms)
+    return [_to_window(row) for row in tx.execute(select(drift_windows).where(due).order_by(w.start_ms, w.version))]
+
+
+def idle_devices(tx: Tx, before_ms: int, limit: int) -> list[DeviceId]:
+    """Devices with an open window that ended, and whose last batch came, at ``before_ms`` or earlier."""
+    w, d = drift_windows.c, drift_devices.c
+    query = (
+        select(w.device)
+        .join(drift_devices, d.device == w.device)
+        .where(w.closed.is_(False) & (w.end_ms <= before_ms) & (d.received_ms <= before_ms))
+        .distinct()
+        .order_by(w.device)
+        .limit(limit)
+    )
+    return [DeviceId(id) for id in tx.execute(query).scalars()]
+
+
+def close_window(tx: Tx, window: DriftWindow, verdict: Verdict) -> None:
+    tx.execute(
+        update(drift_windows)
+        .where(_window(window.device, window.model, window.version, to_ms(window.start)))
+        .values(
+            closed=True,
+            label_psi=verdict.label_psi,
+            confidence_psi=verdict.confidence_psi,
+            confidence_shift=verdict.confidence_shift,
+            drifted=verdict.drifted,
+        )
+    )
+
+
+def closed_windows(tx: Tx, tenant: TenantId, model: ModelName | None, device: DeviceId | None, limit: int) -> list[DriftWindow]:
+    """Newest first."""
+    w = drift_windows.c
+    query = select(drift_windows).where((w.tenant == tenant) & w.closed.is_(True))
+    query = query.where(w.model == model) if model is not None else query
+    query = query.where(w.device == device) if device is not None else query
+    return [_to_window(row) for row in tx.execute(query.order_by(w.end_ms.desc(), w.device, w.version).limit(limit))]
+
+
+def open_episode(
+    tx: Tx, tenant: TenantId, device: DeviceId, model: ModelName, version: int, at: datetime, reason: str
+) -> DriftEpisode:
+    episode = DriftEpisode(id=secrets.token_hex(8), device=device, model=model, version=version, opened_at=at, reason=reason)
+    tx.execute(
+        insert(drift_episodes).values(
+            id=episode.id,
+            tenant=tenant,
+            device=device,
+            model=model,
+            version=version,
+            opened_at=at,
+            reason=reason,
+            told=False,
+            job_id="",
+        )
+    )
+    return episode
+
+
+def open_episodes(tx: Tx, device: DeviceId) -> list[DriftEpisode]:
+    e = drift_episodes.c
+    rows = tx.execute(select(drift_episodes).where((e.device == device) & e.closed_at.is_(None)).order_by(e.number))
+    return [_to_episode(row) for row in rows]
+
+
+def close_episode(tx: Tx, episode: DriftEpisode, at: datetime, why: str) -> None:
+    """``why`` is added to its reason."""
+    closed = {"closed_at": at, "reason": f"{episode.reason}; closed: {why}"}
+    tx.execute(update(drift_episodes).where(drift_episodes.c.id == episode.id).values(closed))
+
+
+def untold(tx: Tx) -> Sequence[DriftEpisode]:
+    """Open episodes that nobody who retrains has heard of, oldest first."""
+    e = drift_episodes.c
+    rows = tx.execute(select(drift_episodes).where(e.told.is_(False) & e.closed_at.is_(None)).order_by(e.number))
+    return [_to_episode(row) for row in rows]
+
+
+def told(tx: Tx, id: str, job_id: str) -> None:
+    """``job_id`` is empty where there is no job yet; one that it was given meanwhile stays."""
+    e = drift_episodes.c
+    tx.execute(update(drift_episodes).where(e.id == id).values(told=True))
+    if job_id:
+        tx.execute(update(drift_episodes).where((e.id == id) & (e.job_id == "")).values(job_id=job_id))
+
+
+def join_job(tx: Tx, tenant: TenantId, model: ModelName, job_id: str) -> None:
+    """Open episodes of a model that have no job yet have this one."""
+    e = drift_episodes.c
+    waiting = (e.tenant == tenant) & (e.model == model) & e.closed_at.is_(None) & (e.job_id == "")
+    tx.execute(update(drift_episodes).where(waiting).values(job_id=job_id))
+
+
+def episodes(tx: Tx, tenant: TenantId, model: ModelName | None, open_only: bool, limit: int) -> list[DriftEpisode]:
+    """Newest first."""
+    e = drift_episodes.c
+    query = select(drift_episodes).where(e.tenant == tenant).order_by(e.number.desc()).limit(limit)
+    query = query.where(e.model == model) if model is not None else query
+    query = query.where(e.closed_at.is_(None)) if open_only else query
+    return [_to_episode(row) for row in tx.execute(query)]
+
+
+def _window(device: DeviceId, model: ModelName, version: int, start_ms: int) -> Any:
+    w = drift_windows.c
+    return (w.device == device) & (w.model == model) & (w.version == version) & (w.start_ms == start_ms)
+
+
+def _to_window(row: Row[Any]) -> DriftWindow:
+    return DriftWindow(
+        device=DeviceId(row.device),
+        model=ModelName(row.model),
+        version=row.version,
+        start=from_ms(row.start_ms),
+        end=from_ms(row.end_ms),
+        readings=row.readings,
+        label_counts=tuple(row.label_counts),
+        confidence_counts=tuple(row.confidence_counts),
+        confidence_sum=row.confidence_sum,
+        label_psi=row.label_psi,
+        confidence_psi=row.confidence_psi,
+        confidence_shift=row.confidence_shift,
+        drifted=bool(row.drifted),
+    )
+
+
+def _to_episode(row: Row[Any]) -> DriftEpisode:
+    return DriftEpisode(
+        id=row.id,
+        device=DeviceId(row.device),
+        model=ModelName(row.model),
+        version=row.version,
+        opened_at=row.opened_at,
+        reason=row.reason,
+        closed_at=row.closed_at,
+        job_id=row.job_id,
+    )

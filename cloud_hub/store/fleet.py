@@ -1,0 +1,291 @@
+"""Devices: who they are, what they should run, what they say."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Row,
+    Select,
+    Table,
+    Text,
+    delete,
+    exists,
+    insert,
+    select,
+    update,
+)
+
+from cloud_hub.core.labels import model_term
+from cloud_hub.core.model import Device
+from cloud_hub.store import schema
+from cloud_hub.store.database import Tx
+from protos.contract import codec
+from protos.contract.ids import DeviceId, Digest, ModelName, TenantId
+from protos.contract.twin import DesiredTwin, ModelAssignment, Presence, ReportedTwin, Status
+
+devices = Table(
+    "devices",
+    schema.metadata,
+    Column("id", Text, primary_key=True),
+    schema.tenant(),
+    Column("board", Text, nullable=False),
+    schema.time("created_at"),
+    schema.time("enrolled_at", nullable=True),
+    Column("certificate_serial", Text),  # hex; of the one certificate that is good
+    Column("presence", Integer),
+    Column("status_boot", Text),
+    schema.time("status_at", nullable=True),  # by the device's clock
+    schema.time("last_seen", nullable=True),  # by ours
+    Column("desired_generation", BigInteger, nullable=False, default=0),
+    Column("desired_name", Text),
+    Column("desired_version", Integer),
+    Column("desired_manifest", Text),
+    Column("desired_manifest_bytes", Integer),
+    Column("desired_rollout", Text, nullable=False, default=""),
+    Column("delivered_generation", BigInteger, nullable=False, default=0),  # what the broker holds for it
+    Column("reported", LargeBinary),  # as it came over the wire
+    Column("reported_name", Text),
+    Column("reported_version", Integer),
+    Column("reported_manifest", Text),
+    Index(None, "tenant", "id"),
+)
+
+device_labels = Table(
+    "device_labels",
+    schema.metadata,
+    Column("device", Text, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value"),
+)
+
+# Generations of one device id go on growing when it is deleted and made again: a device that kept its disk would take a
+# smaller one for an old message. Its last desired twin is withdrawn from the broker through the same outbox.
+retired_devices = Table(
+    "retired_devices",
+    schema.metadata,
+    Column("id", Text, primary_key=True),
+    schema.tenant(),
+    Column("generation", BigInteger, nullable=False),
+    Column("delivered_generation", BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWord:
+    """What is needed of a device to judge its next message: every device sends one every half minute."""
+
+    tenant: TenantId
+    desired_generation: int
+    presence: Presence | None
+    boot_id: str | None
+    status_at: datetime | None  # by its own clock
+
+
+def add(tx: Tx, id: DeviceId, tenant: TenantId, board: str, labels: Mapping[str, str], at: datetime) -> bool:
+    """False where the id is taken, by whichever tenant."""
+    if tx.execute(select(devices.c.id).where(devices.c.id == id)).first():
+        return False
+    retired = tx.execute(select(retired_devices).where(retired_devices.c.id == id)).first()
+    tx.execute(delete(retired_devices).where(retired_devices.c.id == id))
+    tx.execute(
+        insert(devices).values(
+            id=id,
+            tenant=tenant,
+            board=board,
+            created_at=at,
+            desired_generation=retired.generation if retired else 0,
+            delivered_generation=retired.delivered_generation if retired and retired.tenant == tenant else 0,
+        )
+    )
+    put_labels(tx, id, labels)
+    return True
+
+
+def put_labels(tx: Tx, id: DeviceId, labels: Mapping[str, str]) -> None:
+    """Replaces all of them."""
+    tx.execute(delete(device_labels).where(device_labels.c.device == id))
+    if labels:
+        tx.execute(insert(device_labels), [{"device": id, "key": key, "value": value} for key, value in labels.items()])
+
+
+def enrolled(tx: Tx, id: DeviceId, serial: str, at: datetime) -> None:
+    tx.execute(update(devices).where(devices.c.id == id).values(enrolled_at=at, certificate_serial=serial))
+
+
+def certificate_serial(tx: Tx, id: DeviceId) -> str | None:
+    """Of its current certificate; None where it has none or is not known."""
+    return tx.execute(select(devices.c.certificate_serial).where(devices.c.id == id)).scalar()
+
+
+def tenants(tx: Tx, ids: Sequence[DeviceId]) -> dict[DeviceId, TenantId]:
+    """Of those that are known."""
+    columns = (devices.c.id, devices.c.tenant)
+    rows = [row for part in _parts(ids) for row in tx.execute(select(*columns).where(devices.c.id.in_(part)))]
+    return {DeviceId(row.id): TenantId(row.tenant) for row in rows}
+
+
+def remove(tx: Tx, id: DeviceId) -> None:
+    """With its labels and its token, and its desired twin is withdrawn; its telemetry stays."""
+    row = tx.execute(
+        select(devices.c.tenant, devices.c.desired_generation, devices.c.delivered_generation).where(devices.c.id == id)
+    ).one()
+    tx.execute(delete(devices).where(devices.c.id == id))
+    tx.execute(
+        insert(retired_devices).values(
+            id=id,
+            tenant=row.tenant,
+            generation=row.desired_generation + (row.desired_generation > 0),
+            delivered_generation=row.delivered_generation,
+        )
+    )
+
+
+def find(tx: Tx, id: DeviceId) -> Device | None:
+    """Of whichever tenant."""
+    row = tx.execute(select(devices).where(devices.c.id == id)).first()
+    return _devices(tx, [row])[0] if row else None
+
+
+def find_many(tx: Tx, ids: Sequence[DeviceId]) -> dict[DeviceId, Device]:
+    rows = [row for part in _parts(ids) for row in tx.execute(select(devices).where(devices.c.id.in_(part)))]
+    return {device.id: device for device in _devices(tx, rows)}
+
+
+def matching(
+    tx: Tx, tenant: TenantId, selector: Mapping[str, str], *, after: str = "", limit: int | None = None
+) -> list[Device]:
+    """In the order of their ids, those behind ``after``."""
+    query = _selected(select(devices), tenant, selector).where(devices.c.id > after).order_by(devices.c.id)
+    return _devices(tx, tx.execute(query.limit(limit) if limit is not None else query).all())
+
+
+def matching_ids(tx: Tx, tenant: TenantId, selector: Mapping[str, str]) -> list[DeviceId]:
+    return [
+        DeviceId(id) for id in tx.execute(_selected(select(devices.c.id), tenant, selector).order_by(devices.c.id)).scalars()
+    ]
+
+
+def put_status(tx: Tx, id: DeviceId, status: Status, seen: datetime | None) -> None:
+    """``seen`` None: leave when it was last seen."""
+    values: dict[str, Any] = {"presence": int(status.presence), "status_boot": status.boot_id, "status_at": status.at}
+    if seen is not None:
+        values["last_seen"] = seen
+    tx.execute(update(devices).where(devices.c.id == id).values(**values))
+
+
+def last_word(tx: Tx, id: DeviceId) -> LastWord | None:
+    """Of whichever tenant."""
+    d = devices.c
+    columns = (d.tenant, d.desired_generation, d.presence, d.status_boot, d.status_at)
+    row = tx.execute(select(*columns).where(d.id == id)).first()
+    if row is None:
+        return None
+    return LastWord(
+        tenant=TenantId(row.tenant),
+        desired_generation=row.desired_generation,
+        presence=Presence(row.presence) if row.presence is not None else None,
+        boot_id=row.status_boot,
+        status_at=row.status_at,
+    )
+
+
+def put_reported(tx: Tx, id: DeviceId, twin: ReportedTwin, seen: datetime) -> None:
+    model = twin.model
+    tx.execute(
+        update(devices)
+        .where(devices.c.id == id)
+        .values(
+            reported=codec.encode_reported(twin),
+            reported_name=model.name if model else None,
+            reported_version=model.version if model else None,
+            reported_manifest=model.manifest_digest if model else None,
+            last_seen=seen,
+        )
+    )
+
+
+def put_desired(tx: Tx, id: DeviceId, twin: DesiredTwin) -> None:
+    model = twin.model
+    tx.execute(
+        update(devices)
+        .where(devices.c.id == id)
+        .values(
+            desired_generation=twin.generation,
+            desired_name=model.name if model else None,
+            desired_version=model.version if model else None,
+            desired_manifest=model.manifest_digest if model else None,
+            desired_manifest_bytes=model.manifest_size_bytes if model else None,
+            desired_rollout=twin.rollout_id,
+        )
+    )
+
+
+def manifests_of(tx: Tx, id: DeviceId) -> set[Digest]:
+    """Manifests a device should run or says it runs."""
+    row = tx.execute(select(devices.c.desired_manifest, devices.c.reported_manifest).where(devices.c.id == id)).first()
+    return {Digest(digest) for digest in row or () if digest}
+
+
+def _selected(query: Select[Any], tenant: TenantId, selector: Mapping[str, str]) -> Select[Any]:
+    query = query.where(devices.c.tenant == tenant)
+    for key, value in selector.items():
+        if key in ("id", "board"):
+            query = query.where(devices.c[key] == value)
+        elif key == "model":
+            name, version = model_term(value)
+            query = query.where(devices.c.reported_name == name)
+            query = query if version is None else query.where(devices.c.reported_version == version)
+        else:
+            own = (device_labels.c.device == devices.c.id) & (device_labels.c.key == key) & (device_labels.c.value == value)
+            query = query.where(exists().where(own))
+    return query
+
+
+def _devices(tx: Tx, rows: Sequence[Row[Any]]) -> list[Device]:
+    labels: dict[str, dict[str, str]] = {row.id: {} for row in rows}
+    for part in _parts(list(labels)):
+        for label in tx.execute(select(device_labels).where(device_labels.c.device.in_(part))):
+            labels[label.device][label.key] = label.value
+    return [_device(row, labels[row.id]) for row in rows]
+
+
+def _device(row: Row[Any], labels: Mapping[str, str]) -> Device:
+    return Device(
+        id=DeviceId(row.id),
+        tenant=TenantId(row.tenant),
+        board=row.board,
+        labels=labels,
+        enrolled=row.enrolled_at is not None,
+        presence=Presence(row.presence) if row.presence is not None else None,
+        last_seen=row.last_seen,
+        desired=desired_of(row),
+        reported=codec.decode_reported(row.reported) if row.reported is not None else None,
+        created_at=row.created_at,
+    )
+
+
+def desired_of(row: Row[Any]) -> DesiredTwin:
+    """Of a row of ``devices``."""
+    model = None
+    if row.desired_manifest is not None:
+        model = ModelAssignment(
+            name=ModelName(row.desired_name),
+            version=row.desired_version,
+            manifest_digest=Digest(row.desired_manifest),
+            manifest_size_bytes=row.desired_manifest_bytes,
+        )
+    return DesiredTwin(generation=row.desired_generation, model=model, rollout_id=row.desired_rollout)
+
+
+def _parts(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
+    # a statement takes only so many parameters
+    return (ids[start : start + size] for start in range(0, len(ids), size))

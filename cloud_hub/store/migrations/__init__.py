@@ -1,0 +1,1 @@
+"""Alembic's environment; ``Database.migrate`` runs it."""

@@ -1,0 +1,284 @@
+"""Training specifications, jobs with their log lines, and what is waiting to become a job."""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from cloud_hub.core.model import Job, JobLine, JobState
+from cloud_hub.store import schema
+from cloud_hub.store.database import Tx
+from protos.contract.ids import ModelName, TenantId
+
+training_specs = Table(
+    "training_specs",
+    schema.metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("yaml", Text, nullable=False),
+    schema.time("updated_at"),
+)
+
+training_jobs = Table(
+    "training_jobs",
+    schema.metadata,
+    schema.row_id("number"),
+    Column("id", Text, nullable=False, unique=True),
+    schema.tenant(),
+    Column("model", Text, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("trigger_detail", Text, nullable=False),
+    Column("spec_yaml", Text, nullable=False),
+    Column("stage", Text, nullable=False, default=""),
+    Column("progress", Float, nullable=False, default=0.0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("reason", Text, nullable=False, default=""),
+    Column("published_version", Integer, nullable=False, default=0),
+    schema.time("created_at"),
+    schema.time("started_at", nullable=True),
+    schema.time("ended_at", nullable=True),
+    Index(None, "tenant", "model", "number"),
+)
+_ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+Index(  # one at a time per model, whoever asks
+    "uq_training_jobs_active",
+    training_jobs.c.tenant,
+    training_jobs.c.model,
+    unique=True,
+    sqlite_where=text("state IN (1, 2)"),
+    postgresql_where=text("state IN (1, 2)"),
+)
+
+training_lines = Table(
+    "training_lines",
+    schema.metadata,
+    Column("job_id", Text, ForeignKey("training_jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    schema.time("at"),
+    Column("text", Text, nullable=False),
+)
+
+training_triggers = Table(  # asked for, but not enough new labels yet
+    "training_triggers",
+    schema.metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("trigger", Text, primary_key=True),
+    Column("detail", Text, nullable=False),
+    schema.time("created_at"),
+)
+
+training_slots = Table(  # times a schedule was due and has been seen to
+    "training_slots",
+    schema.metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("due", schema.Time, primary_key=True, autoincrement=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSpec:
+    tenant: TenantId
+    model: ModelName
+    yaml: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    trigger: str
+    detail: str
+    created_at: datetime
+
+
+def put_spec(tx: Tx, spec: StoredSpec) -> None:
+    values = {"yaml": spec.yaml, "updated_at": spec.updated_at}
+    put = upsert(training_specs).values(tenant=spec.tenant, model=spec.model, **values)
+    tx.execute(put.on_conflict_do_update(index_elements=["tenant", "model"], set_=values))
+
+
+def find_spec(tx: Tx, tenant: TenantId, model: ModelName) -> StoredSpec | None:
+    s = training_specs.c
+    row = tx.execute(select(training_specs).where((s.tenant == tenant) & (s.model == model))).first()
+    return _spec(row) if row else None
+
+
+def every_spec(tx: Tx) -> list[StoredSpec]:
+    return [_spec(row) for row in tx.execute(select(training_specs).order_by(training_specs.c.tenant, training_specs.c.model))]
+
+
+def add_job(tx: Tx, tenant: TenantId, model: ModelName, *, trigger: str, detail: str, spec_yaml: str, at: datetime) -> Job:
+    """Raises IntegrityError where one of the model is active: ask ``active_job`` in the same transaction."""
+    job = Job(
+        id=secrets.token_hex(8),
+        model=model,
+        state=JobState.QUEUED,
+        trigger=trigger,
+        trigger_detail=detail,
+        spec_yaml=spec_yaml,
+        tenant=tenant,
+        created_at=at,
+    )
+    tx.execute(
+        insert(training_jobs).values(
+            id=job.id,
+            tenant=tenant,
+            model=model,
+            state=int(job.state),
+            trigger=trigger,
+            trigger_detail=detail,
+            spec_yaml=spec_yaml,
+            created_at=at,
+        )
+    )
+    return job
+
+
+def find_job(tx: Tx, id: str, tenant: TenantId | None = None) -> Job | None:
+    """Of ``tenant`` only, or of any for None."""
+    j = training_jobs.c
+    query = select(training_jobs).where(j.id == id)
+    row = tx.execute(query if tenant is None else query.where(j.tenant == tenant)).first()
+    return _job(row) if row else None
+
+
+def active_job(tx: Tx, tenant: TenantId, model: ModelName) -> Job | None:
+    """The one that is queued or running."""
+    j = training_jobs.c
+    row = tx.execute(select(training_jobs).where((j.tenant == tenant) & (j.model == model) & j.state.in_(_ACTIVE))).first()
+    return _job(row) if row else None
+
+
+def jobs(tx: Tx, tenant: TenantId, model: ModelName | None, limit: int) -> list[Job]:
+    """Newest first."""
+    j = training_jobs.c
+    query = select(training_jobs).where(j.tenant == tenant).order_by(j.number.desc()).limit(limit)
+    return [_job(row) for row in tx.execute(query if model is None else query.where(j.model == model))]
+
+
+def next_queued(tx: Tx) -> Job | None:
+    """The oldest."""
+    j = training_jobs.c
+    row = tx.execute(select(training_jobs).where(j.state == int(JobState.QUEUED)).order_by(j.number).limit(1)).first()
+    return _job(row) if row else None
+
+
+def running(tx: Tx) -> list[Job]:
+    j = training_jobs.c
+    return [_job(row) for row in tx.execute(select(training_jobs).where(j.state == int(JobState.RUNNING)).order_by(j.number))]
+
+
+def set_job(tx: Tx, id: str, *, only: Iterable[JobState], **values: Any) -> bool:
+    """False where the job is in none of the states ``only``: nothing is changed then."""
+    j = training_jobs.c
+    states = [int(state) for state in only]
+    return tx.execute(update(training_jobs).where((j.id == id) & j.state.in_(states)).values(**values)).rowcount == 1
+
+
+def last_started(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
+    """When the newest training began that saw the data set through, or still may."""
+    j = training_jobs.c
+    seen = [int(state) for state in (JobState.RUNNING, JobState.PUBLISHED, JobState.REJECTED)]
+    query = select(func.max(j.started_at, type_=schema.Time)).where(
+        (j.tenant == tenant) & (j.model == model) & j.state.in_(seen)
+    )
+    return tx.execute(query).scalar()
+
+
+def last_created(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
+    """When the newest job was made, however it ended."""
+    j = training_jobs.c
+    query = select(func.max(j.created_at, type_=schema.Time)).where((j.tenant == tenant) & (j.model == model))
+    return tx.execute(query).scalar()
+
+
+def add_line(tx: Tx, job_id: str, line: str, at: datetime, limit: int) -> None:
+    """Numbered from 1; beyond ``limit`` lines a job's log is full and the rest is dropped."""
+    t = training_lines.c
+    last = tx.execute(select(func.coalesce(func.max(t.number), 0)).where(t.job_id == job_id)).scalar_one()
+    if last < limit:
+        tx.execute(insert(training_lines).values(job_id=job_id, number=last + 1, at=at, text=line))
+
+
+def lines(tx: Tx, job_id: str, after: int, limit: int) -> list[JobLine]:
+    t = training_lines.c
+    query = select(training_lines).where((t.job_id == job_id) & (t.number > after)).order_by(t.number).limit(limit)
+    return [JobLine(number=row.number, at=row.at, text=row.text) for row in tx.execute(query)]
+
+
+def put_pending(tx: Tx, tenant: TenantId, model: ModelName, trigger: str, detail: str, at: datetime) -> None:
+    """The first of its kind stays."""
+    put = upsert(training_triggers).values(tenant=tenant, model=model, trigger=trigger, detail=detail, created_at=at)
+    tx.execute(put.on_conflict_do_nothing())
+
+
+def pending(tx: Tx, tenant: TenantId, model: ModelName) -> list[Pending]:
+    """Oldest first."""
+    t = training_triggers.c
+    rows = tx.execute(
+        select(training_triggers).where((t.tenant == tenant) & (t.model == model)).order_by(t.created_at, t.trigger)
+    )
+    return [Pending(trigger=row.trigger, detail=row.detail, created_at=row.created_at) for row in rows]
+
+
+def clear_pending(tx: Tx, tenant: TenantId, model: ModelName) -> None:
+    t = training_triggers.c
+    tx.execute(delete(training_triggers).where((t.tenant == tenant) & (t.model == model)))
+
+
+def last_slot(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
+    t = training_slots.c
+    return tx.execute(select(func.max(t.due, type_=schema.Time)).where((t.tenant == tenant) & (t.model == model))).scalar()
+
+
+def take_slot(tx: Tx, tenant: TenantId, model: ModelName, due: datetime) -> bool:
+    """False where it is taken already. Earlier ones are forgotten."""
+    t = training_slots.c
+    tx.execute(delete(training_slots).where((t.tenant == tenant) & (t.model == model) & (t.due < due)))
+    put = upsert(training_slots).values(tenant=tenant, model=model, due=due).on_conflict_do_nothing()
+    return tx.execute(put, execution_options={"preserve_rowcount": True}).rowcount == 1
+
+
+def _spec(row: Row[Any]) -> StoredSpec:
+    return StoredSpec(tenant=TenantId(row.tenant), model=ModelName(row.model), yaml=row.yaml, updated_at=row.updated_at)
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        model=ModelName(row.model),
+        state=JobState(row.state),
+        trigger=row.trigger,
+        trigger_detail=row.trigger_detail,
+        spec_yaml=row.spec_yaml,
+        tenant=TenantId(row.tenant),
+        stage=row.stage,
+        progress=row.progress,
+        attempts=row.attempts,
+        reason=row.reason,
+        published_version=row.published_version,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

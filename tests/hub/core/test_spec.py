@@ -1,0 +1,76 @@
+import pytest
+
+from cloud_hub.core.errors import Invalid
+from cloud_hub.core.spec import TrainingSpec, dump, parse
+
+LEAST = "name: signs\ndata: {dataset: signs}\n"
+
+
+def test_a_name_and_a_data_set_are_enough() -> None:
+    spec = parse(LEAST)
+    assert spec.name == "signs"
+    assert spec.targets == ("onnx-int8", "tflite-int8")
+    assert spec.teacher.width >= spec.student.width
+
+
+def test_what_is_dumped_parses_to_the_same_spec() -> None:
+    spec = parse(
+        LEAST
+        + "teacher: {width: 40}\ndeploy: {auto: true, selector: {site: a}}\ntrain: {augment: [flip]}\ntargets: [onnx-fp32]"
+    )
+    assert parse(dump(spec)) == spec
+
+
+def test_a_network_keeps_the_defaults_it_does_not_name() -> None:
+    spec = parse(LEAST + "student: {epochs: 3}")
+    assert (spec.student.epochs, spec.student.width) == (3, parse(LEAST).student.width)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (LEAST + "train: {labelsmoothing: 1}", "'label_smoothing'"),
+        (LEAST + "gates: {}", "'gate'"),
+        ("name: signs\ndata: {datset: signs}", "'dataset'"),
+        (LEAST + "teacher: {wdth: 1}", "'width'"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(text: str, key: str) -> None:
+    with pytest.raises(Invalid, match=f"unknown key .* did you mean {key}"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: signs", "data.dataset"),
+        ("data: {dataset: signs}", "'name'"),
+        ("name: Not A Name\ndata: {dataset: signs}", "'name'"),
+        (LEAST + "task: segmentation", "task"),
+        (LEAST + "targets: []", "targets"),
+        (LEAST + "targets: [onnx-int4]", "onnx-int8"),
+        (LEAST + "targets: [onnx-int8, onnx-int8]", "twice"),
+        (LEAST + "train: {augment: [sepia]}", "brightness"),
+        (LEAST + "train: {lr: .nan}", "train.lr"),
+        (LEAST + "train: {batch_size: lots}", "train.batch_size"),
+        (LEAST + "train: {batch_size: true}", "train.batch_size"),
+        (LEAST + "teacher: {width: 4}", "teacher.width"),
+        (LEAST + "preprocess: {width: 8, height: 8}\nstudent: {stages: 5}", "student.stages"),
+        (LEAST + "data: {dataset: a, val_share: 0.5, test_share: 0.5}", "leave under 20 %"),
+        (LEAST + "triggers: {cron: daily}", "triggers.cron"),
+        (LEAST + "deploy: {canary: -1}", "deploy.canary"),
+        (LEAST + "gate: {min_accuracy: 90}", "gate.min_accuracy"),
+        ("- a\n- b", "mapping"),
+        ("a: [", "not YAML"),
+        ("a: &a [1]\nb: *a", "aliases"),
+        ("x" * 100_000, "characters"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        parse(text)
+
+
+def test_a_spec_is_valid_by_construction() -> None:
+    with pytest.raises(Invalid):
+        TrainingSpec(name="signs")
