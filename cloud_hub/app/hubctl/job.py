@@ -1,0 +1,132 @@
+"""``hubctl job``: training runs."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from cloud_hub.app.hubctl.failure import ExitCode, Failure
+from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
+from cloud_hub.app.hubctl.output import printable
+from cloud_hub.app.hubctl.plain import plain
+from cloud_hub.app.hubctl.session import Session, of
+from cloud_hub.app.hubctl.watch import watch
+from protos.v1 import training_pb2 as pb
+
+app = typer.Typer(help="Training jobs.")
+
+Id = Annotated[str, typer.Argument(help="Job id.")]
+_ENDED = {pb.JOB_STATE_PUBLISHED, pb.JOB_STATE_REJECTED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED}
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model name.")],
+    watch_: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+) -> None:
+    """Train a model by its specification."""
+    session = of(context)
+    with session.hub() as hub:
+        job = hub.training.RunJob(pb.RunJobRequest(model=model), timeout=TIMEOUT_S)
+        if not watch_:
+            session.out.done(f"job {job.id} is {_state(job)}", plain(job))
+            return
+        session.out.note(f"job {job.id}")
+        _follow(session, hub, job.id)
+
+
+@app.command("list")
+def list_(context: typer.Context, model: Annotated[str, typer.Option(help="Of this model only.")] = "") -> None:
+    """List jobs."""
+    session = of(context)
+    with session.hub() as hub:
+        jobs = hub.training.ListJobs(pb.ListJobsRequest(model=model), timeout=TIMEOUT_S).jobs
+    columns = ("id", "model", "state", "trigger", "stage", "progress", "published_version", "created_at", "reason")
+    session.out.rows(map(plain, jobs), columns, empty="no jobs")
+
+
+@app.command()
+def get(context: typer.Context, id: Id) -> None:
+    """Show one job."""
+    session = of(context)
+    with session.hub() as hub:
+        session.out.record(plain(hub.training.GetJob(pb.GetJobRequest(id=id), timeout=TIMEOUT_S)))
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    id: Id,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends; exit 1 unless it published.")
+    ] = False,
+) -> None:
+    """Print a job's progress lines."""
+    session = of(context)
+    with session.hub() as hub:
+        if follow:
+            _follow(session, hub, id)
+            return
+        stream = hub.training.WatchJob(pb.GetJobRequest(id=id))
+        for progress in stream:
+            if not progress.line:  # every line so far has been sent
+                stream.cancel()
+                return
+            _print(session, progress)
+
+
+@app.command()
+def cancel(context: typer.Context, id: Id) -> None:
+    """Stop a job."""
+    session = of(context)
+    with session.hub() as hub:
+        job = hub.training.CancelJob(pb.GetJobRequest(id=id), timeout=TIMEOUT_S)
+    session.out.done(f"job {id} is {_state(job)}", plain(job))
+
+
+def _follow(session: Session, hub: Hub, id: str) -> None:
+    """To the job's end. Raises Failure unless it published."""
+    job = pb.Job(id=id)
+    with session.out.progress(f"job {id}", 1.0) as bar:
+        for progress in watch(_Lines(hub, id)):
+            job = progress.job
+            if progress.line or session.out.json:
+                _print(session, progress)
+            bar.at(job.progress, f"job {id} {job.stage or _state(job)}")
+    if job.state == pb.JOB_STATE_PUBLISHED:
+        session.out.note(f"job {id} published {job.model} version {job.published_version}")
+        return
+    if job.state in _ENDED:
+        raise Failure(f"job {id} is {_state(job)}: {job.reason or 'no reason given'}", ExitCode.FAILED)
+    raise Failure(f"the hub ended the watch of job {id}, which is {_state(job)}: watch again", ExitCode.UNREACHABLE)
+
+
+class _Lines:
+    """Every line once: the hub sends them from the start whenever it is asked again."""
+
+    def __init__(self, hub: Hub, id: str) -> None:
+        self._hub = hub
+        self._id = id
+        self._seen = 0
+
+    def __call__(self) -> Iterator[pb.JobProgress]:
+        number = 0
+        for progress in self._hub.training.WatchJob(pb.GetJobRequest(id=self._id)):
+            if progress.line:
+                number += 1
+                if number <= self._seen:
+                    continue
+                self._seen = number
+            yield progress
+
+
+def _print(session: Session, progress: pb.JobProgress) -> None:
+    if session.out.json:
+        session.out.line(plain(progress))
+    else:
+        typer.echo(f"{plain(progress)['at']} {printable(progress.line)}")
+
+
+def _state(job: pb.Job) -> str:
+    return str(plain(job)["state"])

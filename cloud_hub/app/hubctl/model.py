@@ -1,0 +1,73 @@
+"""``hubctl model``: versions and aliases."""
+
+from typing import Annotated
+
+import typer
+
+from cloud_hub.app.hubctl.hub import TIMEOUT_S
+from cloud_hub.app.hubctl.plain import plain
+from cloud_hub.app.hubctl.session import of
+from protos.v1 import registry_pb2 as pb
+
+app = typer.Typer(help="Models, their versions and aliases.")
+
+Name = Annotated[str, typer.Argument(help="Model name.")]
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """List models."""
+    session = of(context)
+    with session.hub() as hub:
+        models = hub.registry.ListModels(pb.ListModelsRequest(), timeout=TIMEOUT_S).models
+    session.out.rows(map(plain, models), ("name", "task", "latest_version", "aliases"), empty="no models")
+
+
+@app.command()
+def versions(context: typer.Context, name: Name) -> None:
+    """List the versions of a model."""
+    session = of(context)
+    with session.hub() as hub:
+        found = [plain(v) for v in hub.registry.ListVersions(pb.ListVersionsRequest(name=name), timeout=TIMEOUT_S).versions]
+    if not session.out.json:
+        for version in found:
+            version["targets"] = [f"{v['target']} {v['accuracy']:.1%}" for v in version["variants"]]
+    columns = ("version", "aliases", "targets", "job_id", "created_at")
+    session.out.rows(found, columns, empty=f"model {name} has no versions")
+
+
+@app.command()
+def get(
+    context: typer.Context,
+    name: Name,
+    version: Annotated[int, typer.Option(help="Version number.")] = 0,
+    alias: Annotated[str, typer.Option(help="champion or challenger.")] = "",
+) -> None:
+    """Show one version: by number, by alias, or the champion."""
+    if version and alias:
+        raise typer.BadParameter("give --version or --alias, not both")
+    session = of(context)
+    request = pb.GetVersionRequest(name=name, version=version, alias="" if version else alias or "champion")
+    with session.hub() as hub:
+        found = plain(hub.registry.GetVersion(request, timeout=TIMEOUT_S))
+    if session.out.json:
+        session.out.document(found)
+        return
+    variants = found.pop("variants")
+    session.out.record(found)
+    columns = ("target", "accuracy", "latency_p50_ms", "output_error", "artifact_size_bytes", "boards")
+    session.out.rows(variants, columns, empty="no variants")
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    name: Name,
+    version: Annotated[int, typer.Argument(help="Version number.")],
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = "champion",
+) -> None:
+    """Point an alias at a version."""
+    session = of(context)
+    with session.hub() as hub:
+        model = hub.registry.SetAlias(pb.SetAliasRequest(name=name, alias=alias, version=version), timeout=TIMEOUT_S)
+    session.out.done(f"{alias} of {name} is version {version}", plain(model))

@@ -1,0 +1,26 @@
+"""The use cases that the servers expose; the composition root fills it."""
+
+from dataclasses import dataclass
+
+from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.drift import DriftService
+from cloud_hub.services.enrollment import EnrollmentService
+from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.registry import RegistryService
+from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.telemetry import TelemetryService
+from cloud_hub.services.training import TrainingService
+from cloud_hub.store.artifacts import ArtifactStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    enrollment: EnrollmentService
+    fleet: FleetService
+    registry: RegistryService
+    artifacts: ArtifactStore
+    rollouts: RolloutService
+    training: TrainingService
+    datasets: DatasetService
+    telemetry: TelemetryService
+    drift: DriftService

@@ -1,0 +1,108 @@
+"""Data sets, imports, labels."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.hub.hubctl.conftest import Run
+
+Ask = Callable[..., Any]
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def folder_of(tmp_path: Path, count: int) -> Path:
+    for number in range(count):
+        path = tmp_path / "images" / ("cat", "dog")[number % 2] / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    return tmp_path / "images"
+
+
+def test_a_folder_is_imported_once_however_often(run: Run, ask: Ask, tmp_path: Path) -> None:
+    ask("dataset", "create", "folder", "--labels", "cat, dog")
+    images = folder_of(tmp_path, 150)  # more than one group
+    first = run("dataset", "import", "folder", "--dir", str(images))
+    assert first.stdout == "folder: 150 added, 0 there already, 0 refused\n"
+    assert first.stderr.splitlines()[-1] == "importing into folder: 100 %"
+    assert ask("dataset", "import", "folder", "--dir", str(images)) == {"added": 0, "duplicates": 150, "refused": []}
+    (dataset,) = [d for d in ask("dataset", "list") if d["name"] == "folder"]
+    assert (dataset["samples"], dataset["labelled"], dataset["labels"]) == (150, 150, ["cat", "dog"])
+    assert len(ask("sample", "list", "folder", "--limit", "0")) == 150
+    assert len(ask("sample", "list", "folder", "--limit", "7")) == 7
+    assert "nowhere" in run("dataset", "import", "nowhere", "--dir", str(images), code=3).stderr
+
+
+def test_one_bad_image_does_not_hold_the_others_up(run: Run, tmp_path: Path) -> None:
+    run("dataset", "create", "mixed", "--labels", "cat,dog")
+    images = folder_of(tmp_path, 4)
+    (images / "cat" / "broken.png").write_bytes(b"\x89PNG no")
+    (images / "cat" / "huge.png").write_bytes(b"x" * (5 << 20))
+    result = run("dataset", "import", "mixed", "--dir", str(images), code=4)
+    assert "4 added" in result.stdout and "2 refused" in result.stdout
+    assert "refused cat/broken.png" in result.stderr and "refused cat/huge.png" in result.stderr
+
+
+def test_arrays_are_imported_with_the_labels_of_the_data_set(run: Run, ask: Ask, tmp_path: Path) -> None:
+    run("dataset", "create", "arrays", "--labels", "cat,dog")
+    images = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.array([0, 1, 1, 0, 1, 1]))
+    assert ask("dataset", "import", "arrays", "--npz", str(tmp_path / "a.npz"))["added"] == 6
+    assert [s["label"] for s in ask("sample", "list", "arrays")].count("dog") == 4
+    run("dataset", "import", "not-there", "--npz", str(tmp_path / "a.npz"), code=3)
+
+
+def test_an_import_that_breaks_off_says_so_and_keeps_what_came(run: Run, ask: Ask, tmp_path: Path) -> None:
+    run("dataset", "create", "broken-off", "--labels", "cat,dog")
+    images = folder_of(tmp_path, 2)
+    index = tmp_path / "index.csv"
+    index.write_text("path,label\ncat/000.png,cat\ncat/missing.png,cat\n")
+    result = run("dataset", "import", "broken-off", "--index", str(index), "--dir", str(images), code=4)
+    assert "1 added" in result.stdout and "missing.png" in result.stderr
+    assert len(ask("sample", "list", "broken-off")) == 1
+
+
+@pytest.mark.data
+def test_traffic_signs_are_imported_from_their_archives(run: Run, ask: Ask, shared_data: Path) -> None:
+    folder = shared_data / "gtsrb32"
+    with (folder / "index.csv").open(newline="") as file:
+        labels = sorted({row["class_name"] for row in csv.DictReader(file) if row["split"] == "val_day"})
+    run("dataset", "create", "signs", "--labels", ",".join(labels))
+    words = ("--index", str(folder / "index.csv"), "--dir", str(folder), "--format", "gtsrb", "--only-split", "val_day=val")
+    assert ask("dataset", "import", "signs", *words) == {"added": 705, "duplicates": 0, "refused": []}
+    assert {sample["split"] for sample in ask("sample", "list", "signs")} == {"val"}
+
+
+def test_samples_are_shown_saved_and_labelled_all_or_none(run: Run, ask: Ask, tmp_path: Path) -> None:
+    run("dataset", "create", "label-me", "--labels", "cat,dog")
+    index = tmp_path / "index.csv"
+    index.write_text("path,label\n1.png,\n2.png,\n")
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes(picture(100 + number))
+    run("dataset", "import", "label-me", "--index", str(index), "--dir", str(tmp_path))
+    first, second = (sample["id"] for sample in ask("sample", "list", "label-me", "--labelled", "no"))
+
+    ask("sample", "show", first, "--save", str(tmp_path / "saved.png"))
+    assert (tmp_path / "saved.png").read_bytes() == picture(101)
+    assert "cat, dog" in run("sample", "label", first, "cow", code=4).stderr
+    run("sample", "label", first, "cat")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"sample_id,label\n{first},dog\nno-such-sample,dog\n")
+    run("sample", "label", "--csv", str(labels), code=3)
+    assert ask("sample", "show", first)["label"] == "cat"
+    labels.write_text(f"sample_id,label\n{first},dog\n{second},dog\n")
+    assert ask("sample", "label", "--csv", str(labels)) == {"labelled": 2}
+    assert ask("sample", "list", "label-me", "--labelled", "no") == []
+    labels.write_text("id,label\nx,dog\n")
+    assert "sample_id" in run("sample", "label", "--csv", str(labels), code=4).stderr

@@ -1,0 +1,123 @@
+"""Ports, limits, certificates, health."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cloud_hub.rpc.credentials import ServerCertificate
+from cloud_hub.rpc.server import build_server
+from protos.v1 import fleet_pb2, fleet_pb2_grpc
+from tests.hub.rpc.running import BROKER, RunningHub
+
+DEADLINE_S = 20.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RunningHub]:
+    """A hub with little room, for one test."""
+    running = RunningHub(tmp_path, max_concurrent=2)
+    yield running
+    running.close()
+
+
+def test_a_second_hub_on_the_same_port_is_an_error(hub: RunningHub) -> None:
+    taken = replace(hub.config.grpc, port=int(hub.address.rpartition(":")[2]))
+
+    async def build() -> None:
+        build_server(hub.services, authority=hub.authority, broker=BROKER, config=taken, clock=Clock())
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(build())
+
+
+def test_calls_above_the_limit_are_refused_and_not_queued(own: RunningHub) -> None:
+    with own.channel(own.user) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+        for watch in watches:
+            next(watch)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_large_metadata_is_refused(hub: RunningHub) -> None:
+    with hub.channel(hub.user) as channel, pytest.raises(grpc.RpcError) as refused:
+        fleet_pb2_grpc.FleetStub(channel).ListDevices(
+            fleet_pb2.ListDevicesRequest(), metadata=[("x-large", "y" * 64_000)], timeout=DEADLINE_S
+        )
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_hub_that_stops_says_so_to_those_who_watch_its_health(tmp_path: Path) -> None:
+    running = RunningHub(tmp_path)
+    with running.channel(running.user) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = threading.Thread(target=running.close)
+        stopping.start()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        stopping.join(DEADLINE_S)
+    assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize("port", ["hub", "enroll"])
+def test_health_is_for_everyone_who_gets_through(hub: RunningHub, port: str) -> None:
+    channel = hub.channel(hub.user) if port == "hub" else hub.enroll_channel()
+    with channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as unknown:
+            stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_is_off(hub: RunningHub) -> None:
+    with hub.channel(hub.user) as channel:
+        call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError) as refused:
+            list(call(iter([b""])))
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_certificate_that_expires_on_an_open_connection_is_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    running = RunningHub(tmp_path, clock=clock)
+    with running.channel(running.user) as channel:
+        fleet = fleet_pb2_grpc.FleetStub(channel)
+        fleet.ListDevices(fleet_pb2.ListDevicesRequest())
+        clock.time += timedelta(days=400)
+        with pytest.raises(grpc.RpcError) as refused:
+            fleet.ListDevices(fleet_pb2.ListDevicesRequest())
+    running.close()
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "expired at" in refused.value.details()
+
+
+def test_a_new_connection_gets_a_new_server_certificate_in_time(hub: RunningHub) -> None:
+    clock = Clock()
+    certificate = ServerCertificate(hub.authority, ("localhost",), clock)
+    first: Any = certificate._newest()
+    clock.time += timedelta(days=59)
+    assert certificate._newest() is first
+    clock.time += timedelta(days=2)
+    assert certificate._newest() is not first
