@@ -1,0 +1,153 @@
+"""The agent's threads, and what its main thread does: watch over them."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_agent.app.notify import notify
+from edge_agent.app.perceive import Perceiver
+from edge_agent.app.report import Membership, Reporter
+from edge_agent.app.wakeup import StopSignals, Wakeup
+from edge_agent.app.watch import Watcher
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.clock import Clock
+from edge_agent.core.errors import AgentError
+from edge_agent.core.model import Happening
+from edge_agent.core.ports import Spool
+from edge_agent.update.engine import UpdateEngine
+from protos.contract.telemetry import Lane
+
+log = logging.getLogger(__name__)
+
+TICK_S = 2.0  # how often the main thread looks around, and tells the service manager that it does
+STATUS_S = 10.0  # how old status.json gets where nothing changes
+STUCK_S = 20.0  # an inference that takes longer hangs in the runtime: only a new process gets out of it
+RESTART_S = 60.0  # longest pause before a part that failed is begun again
+JOIN_S = 5.0  # for each thread at the end
+
+
+class Network(Protocol):
+    """Everything that needs the hub, in threads of its own; the agent lives without."""
+
+    @property
+    def membership(self) -> Membership: ...
+
+    def run(self) -> None:
+        """Until ``stop``."""
+
+    def changed(self) -> None:
+        """There is something new to report."""
+
+    def stop(self) -> None:
+        """End ``run``, saying goodbye to the broker where it can be reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    clock: Clock
+    spool: Spool
+    perceiver: Perceiver
+    watcher: Watcher
+    engine: UpdateEngine
+    network: Network
+    reporter: Reporter
+    wakeup: Wakeup
+    ends_with_source: bool  # otherwise a source that ends leaves an agent that syncs and updates
+
+
+class Agent:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._changed = threading.Event()
+        self._stopping = threading.Event()
+        self._watched = threading.Event()  # the source has ended
+        self._status_at = float("-inf")
+
+    def changed(self) -> None:
+        """The standing of updates is another one: tell the hub and the people. From any thread."""
+        self._changed.set()
+        self._parts.network.changed()
+        self._parts.wakeup.set()
+
+    def run(self, signals: StopSignals) -> None:
+        """Until a signal, or the end of the source where that is the end.
+
+        Raises AgentError where an inference hangs: whoever started the agent starts it again.
+        """
+        parts = self._parts
+        watching = self._start("watch", self._watch)
+        others = [self._start("update", parts.engine.run), self._start("network", parts.network.run)]
+        notify("READY=1")
+        while not signals.received:
+            if self._watched.is_set() and parts.ends_with_source:
+                break
+            if (busy_s := parts.perceiver.busy_s()) > STUCK_S:
+                self._stop(watching, others)
+                raise AgentError(f"an inference has hung for {busy_s:.0f} s: start the agent again, as its service does")
+            notify("WATCHDOG=1")
+            self._refresh_status()
+            parts.wakeup.wait(TICK_S)
+        log.info("stopping", extra={"signal": signals.received})
+        self._stop(watching, others)
+
+    def _watch(self) -> None:
+        try:
+            self._parts.watcher.run()
+        finally:
+            self._watched.set()
+            self._changed.set()
+            self._parts.wakeup.set()
+
+    def _start(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        def body() -> None:
+            backoff = Backoff(1.0, RESTART_S)
+            while not self._stopping.is_set():
+                try:
+                    return target()
+                except Exception as error:  # a thread's outermost edge: said aloud, and begun again
+                    log.exception("part failed", extra={"part": name})
+                    detail = f"{name}: {type(error).__name__}: {error}"[:500]
+                    happening = Happening(at=self._parts.clock.now(), kind="agent.fault", detail=detail)
+                    self._parts.spool.append(happening, Lane.CRITICAL)
+                    self._stopping.wait(backoff.next())
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _refresh_status(self) -> None:
+        now = self._parts.clock.monotonic()
+        if self._changed.is_set() or now - self._status_at >= STATUS_S:
+            self._changed.clear()
+            self._status_at = now
+            self._write_status("running")
+
+    def _stop(self, watching: threading.Thread, others: list[threading.Thread]) -> None:
+        notify("STOPPING=1")
+        self._stopping.set()
+        parts = self._parts
+        parts.watcher.stop()
+        watching.join(JOIN_S)
+        parts.spool.flush()
+        parts.engine.stop()
+        parts.network.stop()
+        for thread in others:
+            thread.join(JOIN_S)
+            if thread.is_alive():
+                log.warning("thread does not end", extra={"part": thread.name})
+        self._write_status("stopped")
+        parts.spool.close()
+
+    def _write_status(self, state: str) -> None:
+        note = self._parts.watcher.problem
+        if not self._parts.perceiver.equipped.is_set():
+            note = "no model yet" + (f"; {note}" if note else "")
+        if not self._parts.network.membership.device_id:
+            note = "not enrolled: run 'edge-agent enroll'" + (f"; {note}" if note else "")
+        try:
+            self._parts.reporter.write_status(state, self._parts.network.membership, note)
+        except OSError as error:
+            log.warning("status not written", extra={"error": str(error), "pid": os.getpid()})

@@ -1,0 +1,159 @@
+"""The composition root: configuration in, running agent out. The first inference waits for nothing that can come later."""
+
+import fcntl
+import logging
+import os
+import shutil
+import uuid
+from importlib.metadata import version
+from pathlib import Path
+from typing import TextIO
+
+from edge_agent.app import logs
+from edge_agent.app.agent import Agent, Parts
+from edge_agent.app.network import HubNetwork
+from edge_agent.app.perceive import Perceiver
+from edge_agent.app.report import Reporter, Self
+from edge_agent.app.runner import ModelRunner
+from edge_agent.app.wakeup import StopSignals, Wakeup
+from edge_agent.app.watch import Watcher
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.clock import Clock, SystemClock
+from edge_agent.core.config import AgentConfig
+from edge_agent.core.errors import AgentError, ConfigError, DiskFull
+from edge_agent.core.model import Happening
+from edge_agent.core.ports import Spool
+from edge_agent.decide.store import CaptureFolder
+from edge_agent.infer import runtimes
+from edge_agent.sense.sources import open_source
+from edge_agent.spool.sqlite import SqliteSpool
+from edge_agent.update.engine import UpdateEngine
+from edge_agent.update.journal import Journal
+from edge_agent.update.slots import Slots
+from edge_agent.update.surroundings import Surroundings
+from protos.contract.telemetry import Lane
+
+log = logging.getLogger(__name__)
+
+
+def run(config: AgentConfig, *, max_frames: int | None) -> None:
+    """Run the agent until SIGTERM or SIGINT, or with ``max_frames`` until there were that many.
+
+    Without an identity it runs alone: it infers and spools, and joins its hub once ``edge-agent enroll`` has made one. Without
+    a model it waits for one. Raises ConfigError, or AgentError where ``max_frames`` can never be reached.
+    """
+    try:
+        logs.setup(config.log_level)
+    except ValueError as error:
+        raise ConfigError(f"'log_level' must be DEBUG, INFO, WARNING or ERROR, got {config.log_level!r}") from error
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
+    with _claim(config.data_dir):
+        wakeup = Wakeup()
+        signals = StopSignals(wakeup)
+        agent, parts = _build(config, wakeup, max_frames)
+        if max_frames is not None and not parts.perceiver.equipped.is_set() and not _enrolled(config.data_dir):
+            parts.spool.close()
+            raise AgentError(f"no model in {config.data_dir} and not enrolled: --max-frames would wait for ever; enroll first")
+        agent.run(signals)
+
+
+def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple[Agent, Parts]:
+    """Everything wired, and the model that was running before loaded; no thread but the spool's is started."""
+    clock = SystemClock()
+    source = open_source(config.source, clock)
+    spool = SqliteSpool(config.data_dir / "spool.sqlite", config.spool, clock)
+    captures = CaptureFolder(config.data_dir / "captures", config.capture.max_bytes)
+    perceiver = Perceiver(spool, captures, clock)
+    slots = Slots(config.data_dir / "models")
+    engine = UpdateEngine(
+        slots,
+        _journal(config.data_dir, slots, clock),
+        config.update,
+        Surroundings(
+            runner=ModelRunner(perceiver, config, clock),
+            connect=lambda: network.connect(),
+            online=lambda: network.membership.broker_connected,
+            clock=clock,
+            free_bytes=lambda folder: shutil.disk_usage(folder).free,
+            changed=lambda: agent.changed(),
+            tell=lambda happening: _tell(spool, happening),
+            backoff=Backoff(config.sync.backoff_min_s, config.sync.backoff_max_s),
+        ),
+    )
+    me = Self(
+        boot_id=uuid.uuid4().hex,
+        agent_version=version("tideline"),
+        runtimes=runtimes.available(),
+        started_at=clock.now(),
+        data_dir=config.data_dir,
+    )
+    reporter = Reporter(me, perceiver=perceiver, engine=engine, spool=spool, captures=captures, clock=clock)
+    network = HubNetwork(
+        config,
+        me,
+        spool=spool,
+        captures=captures,
+        reporter=reporter,
+        offer=engine.offer,
+        starting=lambda: perceiver.equipped.is_set() and not perceiver.inferred.is_set(),
+        clock=clock,
+    )
+    parts = Parts(
+        clock=clock,
+        spool=spool,
+        perceiver=perceiver,
+        watcher=Watcher(source, perceiver, max_frames=max_frames),
+        engine=engine,
+        network=network,
+        reporter=reporter,
+        wakeup=wakeup,
+        ends_with_source=max_frames is not None,
+    )
+    agent = Agent(parts)
+    engine.boot()
+    log.info(
+        "agent starts",
+        extra={"boot_id": me.boot_id, "version": me.agent_version, "model": perceiver.active and perceiver.active.digest},
+    )
+    return agent, parts
+
+
+class _claim:
+    """Two agents on one data directory would undo each other's work: a lock that ends with the process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file: TextIO = (data_dir / "agent.lock").open("w")
+        except OSError as error:
+            raise ConfigError(
+                f"data_dir {data_dir} cannot be used: {error.strerror}; give a folder this user may write"
+            ) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AgentError(f"another agent runs with {data_dir}: stop it, or give this one its own --data-dir") from error
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _journal(data_dir: Path, slots: Slots, clock: Clock) -> Journal:
+    """On a disk too full for a journal the agent runs what the slots hold, with a journal in memory."""
+    try:
+        return Journal(data_dir / "updates.sqlite", slots, clock)
+    except DiskFull as error:
+        log.error("the update journal is kept in memory", extra={"error": str(error)})
+        return Journal(None, slots, clock)
+
+
+def _tell(spool: Spool, happening: Happening) -> None:
+    spool.append(happening, Lane.CRITICAL)
+
+
+def _enrolled(data_dir: Path) -> bool:
+    from edge_agent.sync import identity  # late: it brings TLS
+
+    return identity.exists(data_dir)

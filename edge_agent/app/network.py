@@ -1,0 +1,144 @@
+"""Everything that needs the hub. gRPC, MQTT and TLS are imported here and late: the first inference does not wait for them."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edge_agent.app.report import Membership, Reporter, Self
+from edge_agent.app.uploads import Uploader
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.clock import Clock
+from edge_agent.core.config import AgentConfig
+from edge_agent.core.errors import ConfigError, LinkDown
+from edge_agent.core.ports import Captures, Hub, Spool
+from protos.contract.twin import DesiredTwin
+
+if TYPE_CHECKING:
+    from edge_agent.sync.identity import Identity
+    from edge_agent.sync.mqtt import MqttLink
+
+log = logging.getLogger(__name__)
+
+FIRST_INFERENCE_S = 3.0  # the network waits so long for it at most
+IDENTITY_S = 2.0  # between looks for an identity while there is none
+REPORT_GAP_S = 0.2  # changes that come thicker than this are told together
+
+
+class HubNetwork:
+    """See ``agent.Network``. It waits for an identity as long as there is none, so a device may be enrolled while it runs."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        me: Self,
+        *,
+        spool: Spool,
+        captures: Captures,
+        reporter: Reporter,
+        offer: Callable[[DesiredTwin], None],
+        starting: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        self._config, self._me, self._clock = config, me, clock
+        self._spool, self._captures, self._reporter = spool, captures, reporter
+        self._offer, self._starting = offer, starting
+        self._stopping = threading.Event()
+        self._news = threading.Event()
+        self._identity: Identity | None = None
+        self._link: MqttLink | None = None
+        self._problem = ""
+
+    @property
+    def membership(self) -> Membership:
+        identity, link = self._identity, self._link
+        if identity is None:
+            return Membership()
+        return Membership(
+            device_id=identity.device_id,
+            tenant=identity.tenant,
+            board=identity.board,
+            broker_connected=link is not None and link.connected,
+        )
+
+    def connect(self) -> Hub:
+        """A new connection to the hub over gRPC. Raises LinkDown while the device is not enrolled."""
+        identity = self._identity
+        if identity is None:
+            raise LinkDown("the device is not enrolled")
+        from edge_agent.sync.hub import GrpcHub
+
+        try:
+            return GrpcHub(identity)
+        except ConfigError as error:  # enrolling again while we run mends it
+            raise LinkDown(str(error)) from error
+
+    def changed(self) -> None:
+        self._news.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._news.set()
+
+    def run(self) -> None:
+        deadline = self._clock.monotonic() + FIRST_INFERENCE_S
+        while self._starting() and self._clock.monotonic() < deadline and not self._stopping.wait(0.02):
+            pass
+        while self._identity is None and not self._stopping.is_set():
+            self._identity = self._find_identity()
+            if self._identity is None:
+                self._stopping.wait(IDENTITY_S)
+        if self._identity is not None and not self._stopping.is_set():
+            self._sync(self._identity)
+
+    def _find_identity(self) -> "Identity | None":
+        from edge_agent.sync import identity
+
+        if not identity.exists(self._config.data_dir):
+            self._complain(f"not enrolled, running alone: 'edge-agent enroll --ticket FILE --data-dir {self._config.data_dir}'")
+            return None
+        try:
+            return identity.load(self._config.data_dir)
+        except ConfigError as error:
+            self._complain(str(error))
+            return None
+
+    def _sync(self, identity: "Identity") -> None:
+        """Hold the link, the uplink and the uploads until ``stop``; report what changes."""
+        from edge_agent.sync.mqtt import MqttLink
+        from edge_agent.sync.uplink import Uplink
+
+        sync = self._config.sync
+        link = self._link = MqttLink(identity, sync, self._clock, self._me.boot_id, self._me.agent_version)
+        link.on_desired(self._offer)
+        link.on_connected(self.changed)
+        uplink = Uplink(self._spool, link, sync, self._clock)
+        uploader = Uploader(self._captures, self.connect, Backoff(sync.backoff_min_s, sync.backoff_max_s))
+        uploads = threading.Thread(target=uploader.run, name="uploads", daemon=True)
+        uplink.start()
+        link.start()
+        uploads.start()
+        try:
+            while not self._stopping.is_set():
+                self._report(link)
+                self._news.wait(sync.report_s)
+                self._stopping.wait(REPORT_GAP_S)
+        finally:
+            uploader.stop()
+            uplink.stop()
+            self._report(link)
+            link.close()
+
+    def _report(self, link: "MqttLink") -> None:
+        self._news.clear()
+        if not link.connected:
+            return
+        try:
+            link.publish_reported(self._reporter.twin(self.membership.board))
+        except (LinkDown, OSError) as error:
+            log.info("not reported", extra={"error": str(error)})
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._problem:
+            log.warning("no link to a hub", extra={"reason": problem})
+        self._problem = problem

@@ -1,0 +1,107 @@
+"""One frame -> one record."""
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+
+from edge_agent.app.meter import Meter
+from edge_agent.core.clock import Clock
+from edge_agent.core.errors import BadFrame, InferenceError
+from edge_agent.core.model import Frame, Happening, Outcome, Prediction
+from edge_agent.core.ports import Captures, Spool
+from edge_agent.decide.capture import make_capture
+from edge_agent.decide.policy import Policy
+from edge_agent.infer.classifier import Classifier
+from protos.contract.ids import Digest
+from protos.contract.telemetry import MAX_TEXT, Lane
+
+log = logging.getLogger(__name__)
+
+FAILING = 10  # inferences in a row that fail before the hub is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """A loaded model with all that belongs to it, so that one assignment swaps everything at once."""
+
+    digest: Digest  # of the manifest
+    classifier: Classifier
+    policy: Policy
+    meter: Meter
+
+
+class Perceiver:
+    """Runs frames through the model there is. ``see`` is for one thread, ``swap`` and the counters for any."""
+
+    def __init__(self, spool: Spool, captures: Captures, clock: Clock) -> None:
+        self._spool, self._captures, self._clock = spool, captures, clock
+        self._active: Active | None = None
+        self.total = Meter()  # over all models since the start
+        self.skipped_frames = 0  # no model
+        self.bad_frames = 0
+        self._busy_since: float | None = None  # monotonic; None between frames
+        self.equipped = threading.Event()  # a model is there
+        self.inferred = threading.Event()  # at least once
+
+    @property
+    def active(self) -> Active | None:
+        return self._active
+
+    def busy_s(self) -> float:
+        """How long the inference under way has run; 0 between two."""
+        since = self._busy_since
+        return self._clock.monotonic() - since if since is not None else 0.0
+
+    def swap(self, active: Active | None) -> None:
+        """On return the next frame is seen by ``active``; a frame that is being looked at is finished by the one before."""
+        self._active = active
+        if active is not None:
+            self.equipped.set()
+        else:
+            self.equipped.clear()
+
+    def see(self, frame: Frame) -> Outcome | None:
+        """Infer, decide, keep and spool; None where the frame gave no outcome. Never raises for a bad frame or inference."""
+        active = self._active  # read once: it may be swapped while we work
+        if active is None:
+            self.skipped_frames += 1
+            return None
+        self._busy_since = self._clock.monotonic()
+        try:
+            prediction = active.classifier.predict(frame)
+        except BadFrame as error:
+            self.bad_frames += 1
+            if self.bad_frames % 100 == 1:  # a camera that breaks gives many a second
+                log.warning("frame skipped", extra={"source": frame.source, "frame": frame.name, "error": str(error)})
+            return None
+        except InferenceError as error:
+            self._failed(active, error)
+            return None
+        finally:
+            self._busy_since = None
+        for meter in (active.meter, self.total):
+            meter.succeeded(prediction.latency_ms)
+        outcome = self._decide(active, frame, prediction)
+        self._spool.append(outcome)
+        if not self.inferred.is_set():
+            self.inferred.set()
+            log.info("first inference", extra={"latency_ms": round(outcome.latency_ms, 3)})
+        return outcome
+
+    def _decide(self, active: Active, frame: Frame, prediction: Prediction) -> Outcome:
+        outcome, reason = active.policy.decide(frame, prediction)
+        if reason is None:
+            return outcome
+        labels = active.classifier.manifest.classification.labels
+        kept = self._captures.add(make_capture(frame, prediction, reason, active.digest, labels))
+        return outcome if kept else replace(outcome, captured=False)
+
+    def _failed(self, active: Active, error: InferenceError) -> None:
+        for meter in (active.meter, self.total):
+            meter.failed(str(error))
+        if active.meter.failing == FAILING:
+            log.error("inference keeps failing", extra={"in_a_row": FAILING, "error": str(error)})
+            detail = f"{FAILING} in a row: {error}"[:MAX_TEXT]
+            self._spool.append(Happening(at=self._clock.now(), kind="inference.failing", detail=detail), Lane.CRITICAL)
+        elif active.meter.failing < FAILING:
+            log.warning("inference failed", extra={"error": str(error)})

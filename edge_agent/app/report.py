@@ -1,0 +1,152 @@
+"""What the agent says about itself: to the hub as a reported twin, to people as ``status.json``."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from edge_agent.app.perceive import Perceiver
+from edge_agent.core.clock import Clock
+from edge_agent.core.ports import Captures, Spool
+from edge_agent.update.engine import UpdateEngine
+from protos.contract.twin import Health, ModelAssignment, ReportedTwin
+
+STATUS_FILE = "status.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Self:
+    """What does not change while the process runs."""
+
+    boot_id: str  # of this start of the agent
+    agent_version: str
+    runtimes: tuple[str, ...]
+    started_at: datetime
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Who the device is to the hub, and how the link to it is; everything empty while it is not enrolled."""
+
+    device_id: str = ""
+    tenant: str = ""
+    board: str = ""
+    broker_connected: bool = False
+
+
+class Reporter:
+    """Collects from all parts; for any thread."""
+
+    def __init__(
+        self, me: Self, *, perceiver: Perceiver, engine: UpdateEngine, spool: Spool, captures: Captures, clock: Clock
+    ) -> None:
+        self._me, self._perceiver, self._engine = me, perceiver, engine
+        self._spool, self._captures, self._clock = spool, captures, clock
+
+    def health(self) -> Health:
+        spool, total = self._spool.stats(), self._perceiver.total
+        active = self._perceiver.active
+        p50, p95 = (active.meter if active is not None else total).latency_ms()
+        return Health(
+            started_at=self._me.started_at,
+            rss_bytes=_rss_bytes(),
+            disk_free_bytes=shutil.disk_usage(self._me.data_dir).free,
+            spool_records=spool.records,
+            spool_bytes=spool.bytes,
+            dropped_records=spool.dropped,
+            inferences=total.inferences,
+            inference_errors=total.errors,
+            captures_pending=self._captures.count(),
+            latency_p50_ms=p50,
+            latency_p95_ms=p95,
+        )
+
+    def twin(self, board: str) -> ReportedTwin:
+        standing = self._engine.standing
+        return ReportedTwin(
+            generation=standing.generation,
+            boot_id=self._me.boot_id,
+            agent_version=self._me.agent_version,
+            board=board,
+            at=self._clock.now(),
+            health=self.health(),
+            runtimes=self._me.runtimes,
+            model=standing.running,
+            update=standing.update,
+        )
+
+    def write_status(self, state: str, membership: Membership, note: str) -> None:
+        """Put all of it into ``status.json``. Raises OSError."""
+        twin = self.twin(membership.board)
+        update = twin.update
+        values = {
+            "at": twin.at.isoformat(timespec="milliseconds"),
+            "state": state,
+            "note": note,
+            "pid": os.getpid(),
+            "agent_version": twin.agent_version,
+            "boot_id": twin.boot_id,
+            "device": membership.device_id,
+            "tenant": membership.tenant,
+            "board": membership.board,
+            "broker_connected": membership.broker_connected,
+            "runtimes": list(twin.runtimes),
+            "generation": twin.generation,
+            "model": _model(twin.model),
+            "update": None
+            if update is None
+            else {
+                "generation": update.generation,
+                "state": update.state.name.lower(),
+                "model": _model(update.model),
+                "attempts": update.attempts,
+                "reason": update.reason,
+                "at": update.at.isoformat(timespec="milliseconds"),
+            },
+            "health": {
+                name: value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+                for name in Health.__slots__
+                for value in (getattr(twin.health, name),)
+            },
+            "frames_without_model": self._perceiver.skipped_frames,
+            "bad_frames": self._perceiver.bad_frames,
+        }
+        path = self._me.data_dir / STATUS_FILE
+        temporary = path.with_name(f".{STATUS_FILE}.tmp")
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        temporary.replace(path)  # whole for every reader, but not synced: it is not worth wearing the flash
+
+
+def read_status(data_dir: Path) -> dict[str, Any] | None:
+    """What was last written, with ``running`` added; None where no agent has run with ``data_dir``."""
+    try:
+        values = json.loads((data_dir / STATUS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    values["running"] = values.get("state") != "stopped" and _alive(values.get("pid"))
+    return values
+
+
+def _model(assignment: ModelAssignment | None) -> dict[str, Any] | None:
+    if assignment is None:
+        return None
+    return {"name": assignment.name, "version": assignment.version, "manifest_digest": assignment.manifest_digest}
+
+
+def _alive(pid: object) -> bool:
+    try:
+        command = Path(f"/proc/{int(str(pid))}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+    return b"edge" in command  # pids are used again
+
+
+def _rss_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

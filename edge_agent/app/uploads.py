@@ -1,0 +1,70 @@
+"""The thread that hands kept frames to the hub."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.errors import LinkDown, Refused
+from edge_agent.core.model import Capture
+from edge_agent.core.ports import Captures, Hub
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0  # between looks into the folder while it is empty
+AT_ONCE = 8  # captures held in memory
+
+
+class Uploader:
+    """Oldest first, one at a time. A capture leaves the disk only once the hub has it, or will never take it."""
+
+    def __init__(self, captures: Captures, connect: Callable[[], Hub], backoff: Backoff) -> None:
+        self._captures, self._connect, self._backoff = captures, connect, backoff
+        self._stop = threading.Event()
+        self._lock = threading.Lock()  # over _hub
+        self._hub: Hub | None = None
+
+    def run(self) -> None:
+        """Until ``stop``."""
+        while not self._stop.is_set():
+            pending = self._captures.pending(AT_ONCE) if self._captures.count() else ()
+            if not pending:
+                self._stop.wait(LOOK_S)
+                continue
+            try:
+                self._upload(pending)
+                self._backoff.reset()
+            except LinkDown as error:
+                self._hang_up()
+                pause = self._backoff.next()
+                log.info("uploads wait", extra={"error": str(error), "pause_s": round(pause, 1)})
+                self._stop.wait(pause)
+        self._hang_up()
+
+    def stop(self) -> None:
+        """End ``run``; an upload under way is cut and comes again."""
+        self._stop.set()
+        self._hang_up()
+
+    def _upload(self, pending: Sequence[Capture]) -> None:
+        for capture in pending:
+            hub = self._dial()
+            try:
+                hub.upload(capture)
+            except Refused as error:
+                log.warning("the hub refuses a capture, dropped", extra={"digest": capture.digest, "error": str(error)})
+            self._captures.remove(capture.digest)
+
+    def _dial(self) -> Hub:
+        with self._lock:
+            if self._stop.is_set():
+                raise LinkDown("the agent stops")
+            if self._hub is None:
+                self._hub = self._connect()
+            return self._hub
+
+    def _hang_up(self) -> None:
+        with self._lock:
+            hub, self._hub = self._hub, None
+        if hub is not None:
+            hub.close()

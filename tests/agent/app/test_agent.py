@@ -1,0 +1,162 @@
+"""The agent's threads together, with parts that do as they are told."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_agent.app.agent import STUCK_S, Agent, Parts
+from edge_agent.app.meter import Meter
+from edge_agent.app.perceive import Perceiver
+from edge_agent.app.report import Membership, Reporter, Self, read_status
+from edge_agent.app.wakeup import Wakeup
+from edge_agent.app.watch import Watcher
+from edge_agent.core.config import SpoolConfig
+from edge_agent.core.errors import AgentError
+from protos.contract.telemetry import Lane
+from tests.agent.app.test_perceive import active
+from tests.agent.app.test_threads import PIXELS, wait_until
+from tests.agent.clocks import ManualClock
+from tests.agent.fakes import FakeCaptures, FakeSource
+from tests.agent.fakes_spool import MemorySpool
+from tests.agent.update.parts import Device, release
+
+
+@dataclass
+class Signals:
+    received: str = ""
+
+
+@dataclass
+class FakeNetwork:
+    """Fails ``faults`` times before it runs."""
+
+    faults: int = 0
+    membership: Membership = field(default_factory=Membership)
+    news: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("a bug in the network")
+        self.stopped.wait()
+
+    def changed(self) -> None:
+        self.news += 1
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+class Whole:
+    def __init__(self, folder: Path, source: FakeSource, *, ends_with_source: bool) -> None:
+        self.clock = ManualClock()
+        self.spool = MemorySpool(SpoolConfig(batch_records=1), self.clock)
+        self.perceiver = Perceiver(self.spool, FakeCaptures(), self.clock)
+        self.network = FakeNetwork()
+        self.device = Device(folder)
+        me = Self(boot_id="b", agent_version="1", runtimes=("onnx",), started_at=self.clock.now(), data_dir=folder)
+        self.wakeup = Wakeup()
+        self.signals = Signals()
+        parts = Parts(
+            clock=self.clock,
+            spool=self.spool,
+            perceiver=self.perceiver,
+            watcher=Watcher(source, self.perceiver, max_frames=None),
+            engine=self.device.engine,
+            network=self.network,
+            reporter=Reporter(
+                me, perceiver=self.perceiver, engine=self.device.engine, spool=self.spool, captures=FakeCaptures(),
+                clock=self.clock,
+            ),
+            wakeup=self.wakeup,
+            ends_with_source=ends_with_source,
+        )  # fmt: skip
+        self.agent = Agent(parts)
+        self.error: AgentError | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self.agent.run(self.signals)  # type: ignore[arg-type]  # no real signals in a test
+        except AgentError as error:
+            self.error = error
+
+    def stop(self) -> None:
+        self.signals.received = "SIGTERM"
+        self.wakeup.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Whole]:
+    made = Whole(tmp_path, FakeSource([PIXELS] * 3, stay=True), ends_with_source=False)
+    yield made
+    made.stop()
+
+
+def test_it_watches_until_it_is_told_to_stop(whole: Whole, tmp_path: Path) -> None:
+    whole.perceiver.swap(active())
+    whole.thread.start()
+    wait_until(lambda: whole.perceiver.total.inferences == 3)
+    whole.stop()
+    status = read_status(tmp_path)
+    assert status is not None
+    assert (status["state"], status["running"], status["health"]["inferences"]) == ("stopped", False, 3)
+
+
+def test_a_part_that_fails_is_told_to_the_hub_and_begun_again(whole: Whole) -> None:
+    whole.network.faults = 1
+    whole.thread.start()
+    wait_until(lambda: whole.spool.stats().records == 1 and whole.network.faults == 0)
+    (batch, _), *_ = whole.spool.batches(after=None, lane=Lane.CRITICAL, limit=1)
+    assert (batch.events[0].kind, "a bug in the network" in batch.events[0].detail) == ("agent.fault", True)
+
+
+def test_what_changes_is_reported_and_written_down_at_once(whole: Whole, tmp_path: Path) -> None:
+    whole.thread.start()
+    wait_until(lambda: read_status(tmp_path) is not None)
+    one = release(1)
+    whole.device.serve(one)
+    whole.device.on_change = whole.agent.changed
+    whole.device.engine.offer(one.desired(1))
+    wait_until(lambda: whole.network.news > 0)
+    wait_until(lambda: (read_status(tmp_path) or {})["generation"] == 1)
+
+
+def test_it_ends_with_its_source_where_that_was_asked_for(tmp_path: Path) -> None:
+    whole = Whole(tmp_path, FakeSource([PIXELS] * 3), ends_with_source=True)
+    whole.perceiver.swap(active())
+    whole.thread.start()
+    whole.thread.join(20)
+    assert not whole.thread.is_alive() and whole.error is None
+
+
+def test_an_inference_that_hangs_ends_the_process_so_that_it_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.app.agent.JOIN_S", 0.01)
+    whole = Whole(tmp_path, FakeSource([PIXELS]), ends_with_source=False)
+    hanging, released = threading.Event(), threading.Event()
+
+    def hang(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        hanging.set()
+        released.wait(20)
+        return np.zeros(4, np.float32)
+
+    whole.perceiver.swap(active(hang))
+    whole.thread.start()
+    assert hanging.wait(10)
+    whole.clock.advance(STUCK_S + 1)
+    assert whole.perceiver.busy_s() > STUCK_S
+    assert Meter().vitals(busy_s=3.0).busy_s == 3.0
+    whole.wakeup.set()
+    whole.thread.join(20)
+    released.set()
+    assert whole.error is not None and "has hung for 21 s" in str(whole.error)

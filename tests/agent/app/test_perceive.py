@@ -1,0 +1,139 @@
+from random import Random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_agent.app.meter import RING, Meter
+from edge_agent.app.perceive import FAILING, Active, Perceiver
+from edge_agent.core.config import CaptureConfig, SpoolConfig
+from edge_agent.core.model import Frame
+from edge_agent.decide.policy import Policy
+from edge_agent.infer.classifier import Classifier
+from protos.contract.ids import digest_of
+from protos.contract.telemetry import Lane
+from tests.agent import models
+from tests.agent.clocks import ManualClock
+from tests.agent.fakes import Answer, FakeCaptures, FakeRuntime
+from tests.agent.fakes_spool import MemorySpool
+
+CLOCK = ManualClock()
+
+
+def frame(value: int = 100) -> Frame:
+    pixels = np.full((models.SIDE, models.SIDE, 3), value, np.uint8)
+    return Frame(pixels=pixels, captured_at=CLOCK.now(), source="cam", name="a.png", key=7)
+
+
+def active(answer: Answer | None = None, *, name: bytes = b"one", control_rate: float = 0.0) -> Active:
+    manifest = models.files().manifest
+    digest = digest_of(name)
+    policy = Policy(manifest.classification, CaptureConfig(control_rate=control_rate), Random(1), CLOCK, model=digest)
+    runtime = FakeRuntime(answer=answer or (lambda tensor: np.array([9, 0, 0, 0], np.float32)))
+    return Active(digest=digest, classifier=Classifier(manifest, runtime), policy=policy, meter=Meter())
+
+
+@pytest.fixture
+def spool() -> MemorySpool:
+    return MemorySpool(SpoolConfig(batch_records=1), CLOCK)
+
+
+@pytest.fixture
+def captures() -> FakeCaptures:
+    return FakeCaptures()
+
+
+@pytest.fixture
+def perceiver(spool: MemorySpool, captures: FakeCaptures) -> Perceiver:
+    return Perceiver(spool, captures, CLOCK)
+
+
+def test_without_a_model_frames_are_counted_and_leave_no_record(perceiver: Perceiver, spool: MemorySpool) -> None:
+    assert perceiver.see(frame()) is None
+    assert (perceiver.skipped_frames, spool.stats().records) == (1, 0)
+
+
+def test_a_frame_becomes_one_record_of_the_model_that_saw_it(perceiver: Perceiver, spool: MemorySpool) -> None:
+    perceiver.swap(active())
+    outcome = perceiver.see(frame())
+    assert outcome is not None
+    assert (outcome.label, outcome.model, outcome.frame_key) == (0, digest_of(b"one"), 7)
+    assert spool.stats().records == 1
+    assert perceiver.inferred.is_set()
+    assert perceiver.busy_s() == 0
+
+
+def test_after_a_swap_the_next_frame_is_seen_by_the_new_model_with_counters_of_its_own(perceiver: Perceiver) -> None:
+    first, second = active(), active(name=b"two")
+    perceiver.swap(first)
+    perceiver.see(frame())
+    perceiver.swap(second)
+    outcome = perceiver.see(frame())
+    assert outcome is not None and outcome.model == digest_of(b"two")
+    assert (first.meter.inferences, second.meter.inferences, perceiver.total.inferences) == (1, 1, 2)
+
+
+def test_a_swap_while_a_frame_is_looked_at_does_not_mix_the_two(perceiver: Perceiver) -> None:
+    second = active(name=b"two")
+
+    def swap_and_answer(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        perceiver.swap(second)
+        return np.array([0, 9, 0, 0], np.float32)
+
+    perceiver.swap(active(swap_and_answer))
+    outcome = perceiver.see(frame())
+    assert outcome is not None and (outcome.model, outcome.label) == (digest_of(b"one"), 1)
+    assert second.meter.inferences == 0
+
+
+def test_a_frame_that_cannot_be_used_is_counted_and_the_next_one_is_seen(perceiver: Perceiver) -> None:
+    perceiver.swap(active())
+    bad = Frame(pixels=np.zeros((4, 4), np.uint8), captured_at=CLOCK.now(), source="cam")
+    assert perceiver.see(bad) is None
+    assert perceiver.see(frame()) is not None
+    assert (perceiver.bad_frames, perceiver.total.errors) == (1, 0)
+
+
+def test_inferences_that_keep_failing_are_told_once_per_streak(perceiver: Perceiver, spool: MemorySpool) -> None:
+    healthy = False
+
+    def answer(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.array([9, 0, 0, 0], np.float32) if healthy else np.full(4, np.nan, np.float32)
+
+    perceiver.swap(active(answer))
+    for _ in range(3 * FAILING):
+        assert perceiver.see(frame()) is None
+    healthy = True
+    assert perceiver.see(frame()) is not None
+    healthy = False
+    for _ in range(FAILING):
+        perceiver.see(frame())
+    batches = spool.batches(after=None, lane=Lane.CRITICAL, limit=10)
+    assert [event.kind for batch, _ in batches for event in batch.events] == ["inference.failing"] * 2
+    assert perceiver.total.errors == 4 * FAILING
+    assert "NaN" in perceiver.total.last_error
+
+
+def test_a_frame_worth_keeping_is_kept_and_its_record_says_so(perceiver: Perceiver, captures: FakeCaptures) -> None:
+    perceiver.swap(active(control_rate=1.0))
+    outcome = perceiver.see(frame())
+    assert outcome is not None and outcome.captured
+    assert [capture.reason for capture in captures.pending(9)] == ["control"]
+
+
+def test_a_frame_that_found_no_room_is_not_said_to_be_kept(spool: MemorySpool) -> None:
+    perceiver = Perceiver(spool, FakeCaptures(max_bytes=1), CLOCK)
+    perceiver.swap(active(control_rate=1.0))
+    outcome = perceiver.see(frame())
+    assert outcome is not None and not outcome.captured
+
+
+def test_latencies_are_of_the_last_ones_only() -> None:
+    meter = Meter()
+    assert meter.latency_ms() == (0.0, 0.0)
+    for _ in range(RING):
+        meter.succeeded(100.0)
+    for _ in range(RING):
+        meter.succeeded(1.0)
+    assert meter.latency_ms() == (1.0, 1.0)
+    assert meter.vitals().inferences == 2 * RING

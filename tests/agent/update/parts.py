@@ -1,0 +1,218 @@
+"""An agent around the engine that does exactly what it is told, and a hub that lives in a dictionary."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.config import UpdateConfig
+from edge_agent.core.errors import AgentError, BadModel, Refused
+from edge_agent.core.model import Capture, Happening
+from edge_agent.update.engine import UpdateEngine
+from edge_agent.update.journal import Journal
+from edge_agent.update.probation import Vitals
+from edge_agent.update.slots import Slot, Slots
+from edge_agent.update.surroundings import Surroundings
+from protos.contract import codec
+from protos.contract.ids import Digest, digest_of, model_name
+from protos.contract.manifest import (
+    Blob,
+    ClassificationSpec,
+    Format,
+    GoldenRef,
+    Layout,
+    Manifest,
+    Precision,
+    PreprocessSpec,
+)
+from protos.contract.twin import DesiredTwin, ModelAssignment
+from protos.contract.update import UpdateState
+from tests.agent.clocks import ManualClock
+
+CONFIG = UpdateConfig(probation_s=10.0, probation_inferences=20, max_attempts=3, fetch_timeout_s=600.0, disk_reserve_bytes=1000)
+HEALTHY = Vitals(inferences=100, latency_p95_ms=1.0)
+
+
+@dataclass
+class FakeHub:
+    """Keeps the promises of ``ports.Hub``; ``faults`` are raised one by one before the downloads that would succeed."""
+
+    blobs: dict[Digest, bytes] = field(default_factory=dict)
+    faults: deque[AgentError] = field(default_factory=deque)
+    downloaded: list[Digest] = field(default_factory=list)
+    before: Callable[[Blob], None] = lambda blob: None
+    closed: bool = False
+
+    def download(self, blob: Blob, path: Path) -> None:
+        self.before(blob)
+        if self.faults:
+            raise self.faults.popleft()
+        if blob.digest not in self.blobs:
+            raise Refused(f"no blob {blob.digest}")
+        self.downloaded.append(blob.digest)
+        path.write_bytes(self.blobs[blob.digest])
+
+    def upload(self, capture: Capture) -> None:
+        raise AssertionError("an update uploads nothing")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeRunner:
+    """Runs whatever a slot holds; remembers it by the model's bytes, as a real runtime would."""
+
+    running: bytes | None = None
+    history: list[bytes | None] = field(default_factory=list)
+    health: Vitals = HEALTHY
+    refuses: str = ""
+    bad_golden: set[bytes] = field(default_factory=set)
+    bad_load: set[bytes] = field(default_factory=set)
+    verified: int = 0
+    during_verify: Callable[[], None] = lambda: None
+
+    def unrunnable(self, manifest: Manifest) -> str:
+        return self.refuses
+
+    def verify(self, slot: Slot) -> float:
+        self.verified += 1
+        self.during_verify()
+        if slot.model.read_bytes() in self.bad_golden:
+            raise BadModel("golden outputs are off by 7, tolerated are 0.1")
+        return 1.0
+
+    def activate(self, slot: Slot | None) -> None:
+        model = slot.model.read_bytes() if slot is not None else None
+        if model in self.bad_load:
+            raise BadModel("the runtime refuses it")
+        self.running = model
+        self.history.append(model)
+
+    def vitals(self) -> Vitals:
+        return self.health
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version of a model as the hub holds it."""
+
+    version: int
+    manifest: bytes
+    model: bytes
+    golden: bytes
+
+    @property
+    def assignment(self) -> ModelAssignment:
+        return ModelAssignment(
+            name=model_name("street"),
+            version=self.version,
+            manifest_digest=digest_of(self.manifest),
+            manifest_size_bytes=len(self.manifest),
+        )
+
+    def blobs(self) -> dict[Digest, bytes]:
+        return {digest_of(data): data for data in (self.manifest, self.model, self.golden)}
+
+    def desired(self, generation: int) -> DesiredTwin:
+        return DesiredTwin(generation=generation, model=self.assignment, rollout_id="r1")
+
+
+def release(version: int, *, size: int = 3000) -> Release:
+    model, golden = f"model {version};".encode() * (size // 9), f"golden {version};".encode() * 50
+    manifest = Manifest(
+        name=model_name("street"),
+        version=version,
+        task="image-classification",
+        artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
+        format=Format.ONNX,
+        precision=Precision.INT8,
+        preprocess=PreprocessSpec(width=8, height=8, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,)),
+        classification=ClassificationSpec(labels=("a", "b")),
+        golden=GoldenRef(blob=Blob(digest=digest_of(golden), size_bytes=len(golden)), tolerance=0.1),
+    )
+    return Release(version=version, manifest=codec.encode_manifest(manifest), model=model, golden=golden)
+
+
+class Device:
+    """One data folder; ``restart`` is what a power cut and a boot leave of everything else."""
+
+    def __init__(self, folder: Path, config: UpdateConfig = CONFIG) -> None:
+        self.folder = folder
+        self.config = config
+        self.clock = ManualClock()
+        self.clock.advance(1e6)  # monotonic clocks count from the machine's start, not from ours
+        self.hub = FakeHub()
+        self.runner = FakeRunner()
+        self.told: list[Happening] = []
+        self.states: list[UpdateState] = []
+        self.free_bytes = 1 << 30
+        self.online = True
+        self.on_change: Callable[[], None] = lambda: None
+        self.start()
+
+    def start(self) -> None:
+        self.slots = Slots(self.folder / "models")
+        self.journal = Journal(self.folder / "updates.sqlite", self.slots, self.clock)
+        self.engine = UpdateEngine(
+            self.slots,
+            self.journal,
+            self.config,
+            Surroundings(
+                runner=self.runner,
+                connect=lambda: self.hub,
+                online=lambda: self.online,
+                clock=self.clock,
+                free_bytes=lambda path: self.free_bytes,
+                changed=self._changed,
+                tell=self.told.append,
+                backoff=Backoff(0.5, 60.0, lambda: 1.0),
+            ),
+        )
+        self.engine.boot()
+
+    def restart(self) -> None:
+        self.journal.close()
+        self.runner = FakeRunner(health=self.runner.health, bad_load=self.runner.bad_load, bad_golden=self.runner.bad_golden)
+        self.start()
+
+    def serve(self, *releases: Release) -> None:
+        for each in releases:
+            self.hub.blobs |= each.blobs()
+
+    def settle(self, *, until: UpdateState | None = None, steps: int = 2000) -> None:
+        """Step, with time passing as the engine asks, until it idles or the newest update is in state ``until``."""
+        for _ in range(steps):
+            update = self.journal.newest()
+            if until is not None and update is not None and update.state is until:
+                return
+            pause = self.engine.step()
+            if pause >= 3600:
+                assert until is None or self.state is until, f"it settled in {self.state}"
+                return
+            self.clock.advance(pause)
+        raise AssertionError(f"not settled after {steps} steps: {self.journal.newest()}")
+
+    def install(self, it: Release, generation: int) -> None:
+        self.serve(it)
+        self.engine.offer(it.desired(generation))
+        self.settle()
+        assert self.state is UpdateState.COMMITTED
+
+    @property
+    def state(self) -> UpdateState:
+        update = self.journal.newest()
+        assert update is not None
+        return update.state
+
+    @property
+    def reason(self) -> str:
+        update = self.journal.newest()
+        assert update is not None
+        return update.reason
+
+    def _changed(self) -> None:
+        if self.engine.standing.update is not None:
+            self.states.append(self.engine.standing.update.state)
+        self.on_change()
