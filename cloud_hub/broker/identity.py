@@ -1,0 +1,72 @@
+"""The certificates of the broker and of the hub's own MQTT client, and a look whether the broker answers."""
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_hub.core.errors import NotReady
+from cloud_hub.core.ports import BrokerAddress, TlsFiles
+from cloud_hub.trust.authority import Authority
+from edge_agent.core.files import write_atomic
+
+_ANY_ADDRESS = ("", "0.0.0.0", "::")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerIdentity:
+    server: TlsFiles
+    hub: TlsFiles
+    local_host: str  # where the hub reaches the broker; in the server certificate
+
+
+def local_host(listen: str) -> str:
+    """An address on this machine for a listener on ``listen``."""
+    return "127.0.0.1" if listen in _ANY_ADDRESS else listen
+
+
+def make_identity(authority: Authority, folder: Path, listen: str, names: tuple[str, ...]) -> BrokerIdentity:
+    """New certificates on every start, so that they are never the old ones that expire."""
+    tls = folder / "tls"
+    tls.mkdir(parents=True, exist_ok=True, mode=0o700)
+    host = local_host(listen)
+    ca = tls / "ca.pem"
+    write_atomic(ca, authority.ca_pem.encode(), mode=0o644)
+    server = authority.issue_server(tuple(dict.fromkeys((*names, host))))
+    hub = authority.issue_hub_client()
+    return BrokerIdentity(
+        server=_files(tls, "server", ca, server.certificate_pem, server.key_pem),
+        hub=_files(tls, "hub", ca, hub.certificate_pem, hub.key_pem),
+        local_host=host,
+    )
+
+
+def reachable(address: BrokerAddress, tls: TlsFiles, timeout_s: float = 2.0) -> bool:
+    """Whether a mutual TLS handshake succeeds."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(tls.ca))
+    context.load_cert_chain(tls.certificate, tls.key)
+    try:
+        with (
+            socket.create_connection((address.host, address.port), timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=address.host),
+        ):
+            return True
+    except OSError:
+        return False
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises NotReady where somebody else listens there: a broker that answers need not be ours."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise NotReady(
+            f"the broker cannot listen on {host}:{port}: {error.strerror}; end what does, or set broker.port"
+        ) from error
+
+
+def _files(folder: Path, name: str, ca: Path, certificate_pem: str, key_pem: str) -> TlsFiles:
+    files = TlsFiles(ca=ca, certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
+    write_atomic(files.key, key_pem.encode())
+    write_atomic(files.certificate, certificate_pem.encode(), mode=0o644)
+    return files
