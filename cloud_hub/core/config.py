@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent.core import config as layers
+from edge_agent.core.errors import ConfigError
 
 ENV_PREFIX = "CLOUD_HUB__"
 
@@ -20,6 +21,12 @@ class GrpcConfig:
     max_concurrent: int = 256
     threads: int = 16  # for use cases
 
+    def __post_init__(self) -> None:
+        _check_port("grpc.port", self.port)
+        _check_port("grpc.enroll_port", self.enroll_port)
+        if not self.names:
+            raise ConfigError("'grpc.names' must hold at least one name: the first is told to devices")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConfig:
@@ -27,6 +34,9 @@ class BrokerConfig:
     host: str = "127.0.0.1"
     port: int = 8883
     binary: str = "mosquitto"
+
+    def __post_init__(self) -> None:
+        _check_port("broker.port", self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +82,8 @@ class HubConfig:
 def load(path: Path | None, env: Mapping[str, str] = os.environ) -> HubConfig:
     """Raises ConfigError naming the file and the key."""
     return layers.build(HubConfig, layers.layered(path, env, prefix=ENV_PREFIX))
+
+
+def _check_port(key: str, port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"'{key}' must be in 0..65535, got {port}; 0 takes a free one")

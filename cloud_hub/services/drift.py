@@ -5,9 +5,9 @@ transaction: a crash folds nothing twice and leaves nothing out.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from cloud_hub.store.drift import DriftDevice
 from edge_agent.core.clock import Clock
 from protos.contract import codec
 from protos.contract.errors import InvalidMessage
-from protos.contract.ids import DeviceId, ModelName
+from protos.contract.ids import DeviceId, ModelName, TenantId
 from protos.contract.telemetry import InferenceTable, from_ms, to_ms
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ IDLE_DEVICES = 500  # closed in one transaction
 MAX_AHEAD_MS = 300_000  # a reading from further ahead of its arrival would make all honest ones after it late
 MAX_EPISODES = 1000  # of a listing
 
-WindowKey = tuple[DeviceId, ModelName, int, int]  # and start, ms
+WindowKey = tuple[ModelName, int, datetime]  # version and start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class DriftService:
         with self._db.write() as tx:
             if store.cursor(tx) != cursor:
                 return 0  # another process has folded it
-            fold = _Fold(tx, self._config)
+            fold = _Fold(tx, self._config, {batch.landed.device for batch in page})
             for batch in page:
                 fold.add(batch)
             fold.finish()
@@ -116,11 +116,7 @@ class DriftService:
         if not idle:
             return
         with self._db.write() as tx:
-            for device in store.idle_devices(tx, before_ms, IDLE_DEVICES):
-                state = store.find_device(tx, device)
-                if state is not None:
-                    _close_windows(tx, state, before_ms, self._config)
-                    store.put_device(tx, state)
+            _Fold(tx, self._config, store.idle_devices(tx, before_ms, IDLE_DEVICES)).finish(before_ms)
 
     def _tell(self) -> None:
         with self._db.read() as tx:
@@ -136,14 +132,19 @@ class DriftService:
 
 
 class _Fold:
-    """Folds batches into windows, within one transaction."""
+    """Folds batches into windows and judges those that are over, within one transaction."""
 
-    def __init__(self, tx: Tx, config: DriftConfig) -> None:
+    def __init__(self, tx: Tx, config: DriftConfig, devices: Collection[DeviceId]) -> None:
+        """``devices``: all that will be seen to."""
         self._tx = tx
         self._config = config
-        self._window_ms = _ms(config.window_s)
-        self._devices: dict[DeviceId, DriftDevice] = {}
-        self._windows: dict[WindowKey, DriftWindow | None] = {}  # None: closed already
+        self._window_ms, self._lateness_ms = _ms(config.window_s), _ms(config.lateness_s)
+        self._states = store.find_devices(tx, devices)
+        self._open: dict[DeviceId, dict[WindowKey, DriftWindow]] = {device: {} for device in devices}
+        for window in store.open_windows(tx, devices):
+            self._open[window.device][window.model, window.version, window.start] = window
+        self._closed: list[DriftWindow] = []
+        self._versions: dict[tuple[TenantId, ModelName, int], ModelVersion | None] = {}
 
     def add(self, batch: _Unfolded) -> None:
         table, landed = batch.table, batch.landed
@@ -159,7 +160,7 @@ class _Fold:
             return  # it has never run a model that this hub has
         state.received_ms = max(state.received_ms, landed.received_ms)
         state.future += int(np.count_nonzero(~usable))
-        on_time = (times // self._window_ms + 1) * self._window_ms + _ms(self._config.lateness_s) > state.event_ms
+        on_time = (times // self._window_ms + 1) * self._window_ms + self._lateness_ms > state.event_ms
         state.late += int(np.count_nonzero(usable & ~on_time))
         for index, version in enumerate(batch.versions):
             rows = usable & on_time & (table.model == index)
@@ -171,19 +172,19 @@ class _Fold:
             state.event_ms = int(times[newest])
             self._runs(state, current)
 
-    def finish(self) -> None:
-        """Write the windows and judge those that are over."""
-        for (device, *_), window in self._windows.items():
-            if window is not None:
-                store.put_window(self._tx, self._devices[device].tenant, window)
-        for state in self._devices.values():
-            _close_windows(self._tx, state, state.event_ms - _ms(self._config.lateness_s), self._config)
-            store.put_device(self._tx, state)
+    def finish(self, end_ms: int | None = None) -> None:
+        """Judge what is over for each device, or what ended by ``end_ms``, and write everything."""
+        for state in self._states.values():
+            self._close(state, from_ms(max(0, state.event_ms - self._lateness_ms) if end_ms is None else end_ms))
+        still = (window for windows in self._open.values() for window in windows.values())
+        written = [(window, False) for window in still] + [(window, True) for window in self._closed]
+        store.put_windows(self._tx, ((self._states[window.device].tenant, window, closed) for window, closed in written))
+        store.put_devices(self._tx, self._states.values())
 
     def _device(self, landed: landing.Landed, current: ModelVersion | None) -> DriftDevice | None:
-        state = self._devices.get(landed.device) or store.find_device(self._tx, landed.device)
+        state = self._states.get(landed.device)
         if state is None and current is not None:
-            state = DriftDevice(
+            state = self._states[landed.device] = DriftDevice(
                 device=landed.device,
                 tenant=landed.tenant,
                 model=current.name,
@@ -191,8 +192,6 @@ class _Fold:
                 event_ms=-1,
                 received_ms=landed.received_ms,
             )
-        if state is not None:
-            self._devices[landed.device] = state
         return state
 
     def _add_version(self, state: DriftDevice, version: ModelVersion, table: InferenceTable, rows: NDArray[np.bool_]) -> None:
@@ -205,7 +204,7 @@ class _Fold:
     def _add_rows(
         self, state: DriftDevice, version: ModelVersion, start: int, table: InferenceTable, rows: NDArray[np.bool_]
     ) -> None:
-        window = self._window(state.device, version, start)
+        window = self._window(state.device, version, from_ms(start))
         readings = int(np.count_nonzero(rows))
         if window is None:
             state.late += readings
@@ -213,7 +212,7 @@ class _Fold:
         confidence = table.confidence[rows]
         labels = label_histogram(table.label[rows], len(window.label_counts))
         bins = confidence_histogram(confidence, len(window.confidence_counts))
-        self._windows[state.device, version.name, version.version, start] = replace(
+        self._open[state.device][version.name, version.version, window.start] = replace(
             window,
             readings=window.readings + readings,
             label_counts=_sum(window.label_counts, labels),
@@ -221,13 +220,37 @@ class _Fold:
             confidence_sum=window.confidence_sum + float(confidence.sum(dtype=np.float64)),
         )
 
-    def _window(self, device: DeviceId, version: ModelVersion, start: int) -> DriftWindow | None:
-        key = (device, version.name, version.version, start)
-        if key not in self._windows:
-            found = store.find_window(self._tx, *key)
-            window, closed = found or (_empty(device, version, start, self._window_ms), False)
-            self._windows[key] = None if closed else window
-        return self._windows[key]
+    def _window(self, device: DeviceId, version: ModelVersion, start: datetime) -> DriftWindow | None:
+        """None: it is closed."""
+        found = self._open[device].get((version.name, version.version, start))
+        if found is None and not store.is_closed(self._tx, device, version.name, version.version, start):
+            found = _empty(device, version, start, self._window_ms)
+        return found
+
+    def _close(self, state: DriftDevice, end: datetime) -> None:
+        """Judge every window of the device that ended by ``end``; those of the version it runs move its episode."""
+        windows = self._open[state.device]
+        for key in sorted(key for key, window in windows.items() if window.end <= end):
+            window = windows.pop(key)
+            version = self._version(state, window)
+            verdict = judge(window, version.baseline, self._config) if version else Verdict()
+            self._closed.append(
+                replace(
+                    window,
+                    label_psi=verdict.label_psi,
+                    confidence_psi=verdict.confidence_psi,
+                    confidence_shift=verdict.confidence_shift,
+                    drifted=verdict.drifted,
+                )
+            )
+            if verdict.judged and (window.model, window.version) == (state.model, state.version):
+                _follow(self._tx, state, window, verdict, self._config)
+
+    def _version(self, state: DriftDevice, window: DriftWindow) -> ModelVersion | None:
+        key = (state.tenant, window.model, window.version)
+        if key not in self._versions:
+            self._versions[key] = registry.find_version(self._tx, state.tenant, window.model, window.version)
+        return self._versions[key]
 
     def _runs(self, state: DriftDevice, version: ModelVersion) -> None:
         """A device that runs another version now starts anew."""
@@ -238,16 +261,6 @@ class _Fold:
             why = f"{version.name}:{version.version} runs instead"
             store.close_episode(self._tx, episode, from_ms(state.event_ms), why)
             log.info("drift closed", extra={"episode": episode.id, "device": state.device, "why": why})
-
-
-def _close_windows(tx: Tx, state: DriftDevice, end_ms: int, config: DriftConfig) -> None:
-    """Judge every open window of the device that ends by ``end_ms``; those of the version it runs move its episode."""
-    for window in store.due_windows(tx, state.device, end_ms):
-        version = registry.find_version(tx, state.tenant, window.model, window.version)
-        verdict = judge(window, version.baseline, config) if version else Verdict()
-        store.close_window(tx, window, verdict)
-        if verdict.judged and (window.model, window.version) == (state.model, state.version):
-            _follow(tx, state, window, verdict, config)
 
 
 def _follow(tx: Tx, state: DriftDevice, window: DriftWindow, verdict: Verdict, config: DriftConfig) -> None:
@@ -262,13 +275,13 @@ def _follow(tx: Tx, state: DriftDevice, window: DriftWindow, verdict: Verdict, c
         log.info("drift closed", extra={"episode": episode.id, "device": state.device})
 
 
-def _empty(device: DeviceId, version: ModelVersion, start: int, window_ms: int) -> DriftWindow:
+def _empty(device: DeviceId, version: ModelVersion, start: datetime, window_ms: int) -> DriftWindow:
     return DriftWindow(
         device=device,
         model=version.name,
         version=version.version,
-        start=from_ms(start),
-        end=from_ms(start + window_ms),
+        start=start,
+        end=start + timedelta(milliseconds=window_ms),
         readings=0,
         label_counts=(0,) * len(version.baseline.labels),
         confidence_counts=(0,) * len(version.baseline.confidence_share),

@@ -15,9 +15,11 @@ from cloud_hub.core.model import DEFAULT_TENANT, DeviceEvent, DeviceStats, Princ
 from cloud_hub.services.versions import Versions
 from cloud_hub.store import events as event_store
 from cloud_hub.store import landing
+from cloud_hub.store import streams as stream_store
 from cloud_hub.store import telemetry as store
 from cloud_hub.store.database import Database, Tx
-from cloud_hub.store.landing import Landing, StreamKey
+from cloud_hub.store.landing import Landing
+from cloud_hub.store.streams import StreamKey
 from edge_agent.core.clock import Clock
 from protos.contract import codec, ids
 from protos.contract.errors import ContractError
@@ -87,11 +89,11 @@ class TelemetryService:
 
     def marks(self, tx: Tx, device: DeviceId) -> tuple[Mark, ...]:
         """How far each of the device's streams is whole: its licence to forget. Only of use once ``tx`` is committed."""
-        return landing.marks(tx, device)
+        return stream_store.marks(tx, device)
 
     def reached(self, tx: Tx, streams: Sequence[StreamKey]) -> list[tuple[DeviceId, Mark]]:
         """``marks``, of these streams only: for a group, those that it touched."""
-        return landing.reached(tx, streams)
+        return stream_store.reached(tx, streams)
 
     def quarantine(self, tx: Tx, topic: str, payload: bytes, reason: str) -> None:
         """Keep a message that cannot be used; the same bytes on the same topic are counted, not kept twice."""

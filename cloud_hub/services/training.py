@@ -192,6 +192,19 @@ class TrainingService:
                 log.warning("job recovered", extra={"job": job.id, "model": job.model, "reason": text})
         return len(jobs)
 
+    def release(self, job_id: str) -> bool:
+        """Queue a running job again whose worker was stopped; that start does not count. False: it was not running."""
+        with self._db.write() as tx:
+            job = store.find_job(tx, job_id)
+            if job is None or job.state is not JobState.RUNNING:
+                return False
+            text = "the hub was stopped: the job goes on when it is started again"
+            values = {"state": int(JobState.QUEUED), "attempts": job.attempts - 1, "reason": text}
+            store.set_job(tx, job_id, only=[JobState.RUNNING], **values)
+            store.add_line(tx, job_id, text, self._clock.now(), MAX_LINES)
+        log.info("job released", extra={"job": job_id, "model": job.model})
+        return True
+
     def job(self, id: str) -> Job:
         """Of any tenant. Raises NotFound."""
         with self._db.read() as tx:

@@ -1,15 +1,16 @@
 """Event-time windows of readings, what was judged of them, and episodes of drift."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Row, Table, Text, insert, select, update
+from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cloud_hub.core.drift import Streak, Verdict
+from cloud_hub.core.drift import Streak
 from cloud_hub.core.model import DriftEpisode, DriftWindow
 from cloud_hub.store import schema
 from cloud_hub.store.database import Tx
@@ -80,6 +81,17 @@ drift_episodes = Table(
 )
 
 _CURSOR = "windows"
+_WINDOW_FIELDS = tuple(name for name in DriftWindow.__slots__ if name not in ("start", "end"))
+
+
+def _upsert(table: Table, key: tuple[str, ...]) -> Insert:
+    statement = upsert(table)
+    rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=rest)
+
+
+_PUT_DEVICE = _upsert(drift_devices, ("device",))
+_PUT_WINDOW = _upsert(drift_windows, ("device", "model", "version", "start_ms"))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,41 +129,46 @@ def put_cursor(tx: Tx, landing_id: int) -> None:
     tx.execute(put.on_conflict_do_update(index_elements=["name"], set_={"landing_id": landing_id}))
 
 
-def find_device(tx: Tx, device: DeviceId) -> DriftDevice | None:
-    row = tx.execute(select(drift_devices).where(drift_devices.c.device == device)).first()
-    return DriftDevice(**row._mapping) if row else None
+def find_devices(tx: Tx, devices: Collection[DeviceId]) -> dict[DeviceId, DriftDevice]:
+    """Those of ``devices`` that have been folded before."""
+    rows = tx.execute(select(drift_devices).where(drift_devices.c.device.in_(devices)))
+    return {DeviceId(row.device): DriftDevice(**row._mapping) for row in rows}
 
 
-def put_device(tx: Tx, state: DriftDevice) -> None:
-    values = {name: getattr(state, name) for name in DriftDevice.__slots__}
-    put = upsert(drift_devices).values(values)
-    tx.execute(put.on_conflict_do_update(index_elements=["device"], set_=values))
+def put_devices(tx: Tx, states: Iterable[DriftDevice]) -> None:
+    rows = [{name: getattr(state, name) for name in DriftDevice.__slots__} for state in states]
+    if rows:
+        tx.execute(_PUT_DEVICE, rows)
 
 
-def find_window(tx: Tx, device: DeviceId, model: ModelName, version: int, start_ms: int) -> tuple[DriftWindow, bool] | None:
-    """The window and whether it is closed."""
-    row = tx.execute(select(drift_windows).where(_window(device, model, version, start_ms))).first()
-    return (_to_window(row), bool(row.closed)) if row else None
-
-
-def put_window(tx: Tx, tenant: TenantId, window: DriftWindow) -> None:
-    """Make or replace an open window."""
-    counts = {
-        "readings": window.readings,
-        "label_counts": window.label_counts,
-        "confidence_counts": window.confidence_counts,
-        "confidence_sum": window.confidence_sum,
-    }
-    key = {"device": window.device, "model": window.model, "version": window.version, "start_ms": to_ms(window.start)}
-    put = upsert(drift_windows).values(**key, tenant=tenant, end_ms=to_ms(window.end), closed=False, **counts)
-    tx.execute(put.on_conflict_do_update(index_elements=list(key), set_=counts))
-
-
-def due_windows(tx: Tx, device: DeviceId, end_ms: int) -> list[DriftWindow]:
-    """Open windows of ``device`` that end at ``end_ms`` or before, oldest first."""
+def open_windows(tx: Tx, devices: Collection[DeviceId]) -> list[DriftWindow]:
+    """Those of ``devices`` that are not closed, oldest first."""
     w = drift_windows.c
-    due = (w.device == device) & w.closed.is_(False) & (w.end_ms <= end_ms)
-    return [_to_window(row) for row in tx.execute(select(drift_windows).where(due).order_by(w.start_ms, w.version))]
+    rows = tx.execute(select(drift_windows).where(w.device.in_(devices) & w.closed.is_(False)).order_by(w.start_ms, w.version))
+    return [_to_window(row) for row in rows]
+
+
+def is_closed(tx: Tx, device: DeviceId, model: ModelName, version: int, start: datetime) -> bool:
+    """False also where there is no such window yet."""
+    w = drift_windows.c
+    key = (w.device == device) & (w.model == model) & (w.version == version) & (w.start_ms == to_ms(start))
+    return bool(tx.execute(select(w.closed).where(key)).scalar())
+
+
+def put_windows(tx: Tx, windows: Iterable[tuple[TenantId, DriftWindow, bool]]) -> None:
+    """Make or replace windows; the flag says whether each is closed from now on."""
+    rows = [
+        {
+            **{name: getattr(window, name) for name in _WINDOW_FIELDS},
+            "tenant": tenant,
+            "start_ms": to_ms(window.start),
+            "end_ms": to_ms(window.end),
+            "closed": closed,
+        }
+        for tenant, window, closed in windows
+    ]
+    if rows:
+        tx.execute(_PUT_WINDOW, rows)
 
 
 def idle_devices(tx: Tx, before_ms: int, limit: int) -> list[DeviceId]:
@@ -166,20 +183,6 @@ def idle_devices(tx: Tx, before_ms: int, limit: int) -> list[DeviceId]:
         .limit(limit)
     )
     return [DeviceId(id) for id in tx.execute(query).scalars()]
-
-
-def close_window(tx: Tx, window: DriftWindow, verdict: Verdict) -> None:
-    tx.execute(
-        update(drift_windows)
-        .where(_window(window.device, window.model, window.version, to_ms(window.start)))
-        .values(
-            closed=True,
-            label_psi=verdict.label_psi,
-            confidence_psi=verdict.confidence_psi,
-            confidence_shift=verdict.confidence_shift,
-            drifted=verdict.drifted,
-        )
-    )
 
 
 def closed_windows(tx: Tx, tenant: TenantId, model: ModelName | None, device: DeviceId | None, limit: int) -> list[DriftWindow]:
@@ -252,11 +255,6 @@ def episodes(tx: Tx, tenant: TenantId, model: ModelName | None, open_only: bool,
     query = query.where(e.model == model) if model is not None else query
     query = query.where(e.closed_at.is_(None)) if open_only else query
     return [_to_episode(row) for row in tx.execute(query)]
-
-
-def _window(device: DeviceId, model: ModelName, version: int, start_ms: int) -> Any:
-    w = drift_windows.c
-    return (w.device == device) & (w.model == model) & (w.version == version) & (w.start_ms == start_ms)
 
 
 def _to_window(row: Row[Any]) -> DriftWindow:

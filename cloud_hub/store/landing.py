@@ -11,7 +11,7 @@ event. One pass would not do: a killed broker may lose a batch that it had ackno
 If the records do come later they are stored all the same.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -34,12 +34,12 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cloud_hub.store import events, schema
 from cloud_hub.store.database import Tx
+from cloud_hub.store.streams import StreamKey, near, streams
 from protos.contract.ids import DeviceId, Digest, TenantId
-from protos.contract.telemetry import Event, Lane, Mark, first_gap_free, from_ms
+from protos.contract.telemetry import Event, Lane, first_gap_free, from_ms
 
 LOST_PASSES = 3
 PASS_MS = 10_000  # below the agent's own pause between passes; above what the broker delivers again after a hub's restart
-MAX_MARKS = 64  # streams told to a device: those that moved last
 
 landing = Table(
     "landing",
@@ -62,38 +62,11 @@ landing = Table(
     Index(None, "device", "first_captured_ms", "last_captured_ms"),
 )
 
-streams = Table(
-    "streams",
-    schema.metadata,
-    Column("device", Text, primary_key=True),
-    Column("epoch", Text, primary_key=True),
-    Column("lane", Integer, primary_key=True),
-    schema.tenant(),
-    Column("committed_through", BigInteger, nullable=False),  # -1: nothing yet
-    Column("highest", BigInteger, nullable=False),  # last sequence stored, whatever is missing before it
-    Column("behind_hole", BigInteger),  # first sequence of the batch behind the first hole; null: no hole
-    Column("passes", Integer, nullable=False),  # in which it came again
-    Column("pass_ms", BigInteger, nullable=False),  # when it came last
-    Column("batches", BigInteger, nullable=False),
-    Column("records", BigInteger, nullable=False),
-    Column("duplicates", BigInteger, nullable=False),
-    Column("dropped", BigInteger, nullable=False),
-    Column("payload_bytes", BigInteger, nullable=False),
-    Column("last_captured_ms", BigInteger),
-    Column("updated_ms", BigInteger, nullable=False),
-)
-
 
 class Landing(Enum):
     NEW = "new"
     DUPLICATE = "duplicate"  # stored before, the same bytes
     CONFLICT = "conflict"  # its sequences are taken by other bytes: two devices use one identity
-
-
-class StreamKey(NamedTuple):
-    device: DeviceId
-    epoch: str
-    lane: int
 
 
 class Batch(NamedTuple):
@@ -148,7 +121,6 @@ class _Stream:
     fresh: list[Batch] = field(default_factory=list)  # what this call stores
 
 
-_KEYS_PER_QUERY = 500  # a statement takes only so many parameters
 _KEY = ("device", "epoch", "lane")
 _STATE = tuple(column.name for column in streams.columns if column.name not in _KEY)
 _PUT = upsert(streams)
@@ -190,31 +162,6 @@ def land_many(tx: Tx, batches: Sequence[Batch]) -> list[Landing]:
     return outcomes
 
 
-def marks(tx: Tx, device: DeviceId) -> tuple[Mark, ...]:
-    """How far each stream of ``device`` is whole; a stream without its start has none."""
-    s = streams.c
-    rows = tx.execute(
-        select(s.epoch, s.lane, s.committed_through)
-        .where((s.device == device) & (s.committed_through >= 0))
-        .order_by(s.updated_ms.desc())
-        .limit(MAX_MARKS)
-    )
-    return tuple(Mark(epoch=row.epoch, lane=Lane(row.lane), committed_through=row.committed_through) for row in rows)
-
-
-def reached(tx: Tx, wanted: Sequence[StreamKey]) -> list[tuple[DeviceId, Mark]]:
-    """The marks of these streams; one without its start has none."""
-    s = streams.c
-    query = select(s.device, s.epoch, s.lane, s.committed_through).where(s.committed_through >= 0)
-    found = []
-    for start in range(0, len(wanted), _KEYS_PER_QUERY):
-        keys = set(wanted[start : start + _KEYS_PER_QUERY])
-        for device, epoch, lane, through in tx.execute(query.where(_near(keys))):
-            if (device, epoch, lane) in keys:
-                found.append((DeviceId(device), Mark(epoch=epoch, lane=Lane(lane), committed_through=through)))
-    return found
-
-
 def landed_after(tx: Tx, cursor: int, limit: int) -> list[Landed]:
     """The next batches behind row ``cursor``, in the order they were stored: rows are numbered by one writer at a time."""
     c = landing.c
@@ -252,16 +199,11 @@ def _against(batch: Batch, first_sequence: int, digest: str) -> Landing:
 
 def _load(tx: Tx, wanted: dict[StreamKey, TenantId]) -> dict[StreamKey, _Stream]:
     found = {key: _Stream(tenant=tenant) for key, tenant in wanted.items()}
-    for row in tx.execute(select(streams).where(_near(found))):
+    for row in tx.execute(select(streams).where(near(found))):
         key = StreamKey(row.device, row.epoch, row.lane)
         if key in found:
             found[key] = _Stream(**{name: getattr(row, name) for name in _STATE})
     return found
-
-
-def _near(keys: Collection[StreamKey]) -> ColumnElement[bool]:
-    """All of ``keys`` and few others: by two lists SQLite finds rows in the index, for a list of triples it scans the table."""
-    return streams.c.device.in_({key.device for key in keys}) & streams.c.epoch.in_({key.epoch for key in keys})
 
 
 def _count(stream: _Stream, batch: Batch) -> None:

@@ -20,7 +20,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from cloud_hub.core.model import DeviceStats, Quarantined
 from cloud_hub.store import schema
 from cloud_hub.store.database import Tx
-from cloud_hub.store.landing import landing, streams
+from cloud_hub.store.landing import landing
+from cloud_hub.store.streams import streams
 from protos.contract import ids
 from protos.contract.ids import DeviceId, TenantId
 from protos.contract.telemetry import from_ms

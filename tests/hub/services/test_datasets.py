@@ -121,6 +121,7 @@ def test_what_cannot_be_taken_is_refused_by_name_and_reason_and_the_rest_is_take
     assert listed(datasets) == ["1.png", "8.png"]
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "PPM", "BMP"])
 def test_damaged_images_are_refused_or_decode_and_never_raise(datasets: DatasetService, kind: str) -> None:
     good, rng = image(1, kind), np.random.default_rng(1)

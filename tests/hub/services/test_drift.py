@@ -127,7 +127,7 @@ def test_readings_within_the_lateness_count_and_later_ones_are_counted_as_late(s
     [window] = site.drift.windows(ADMIN)
     assert window.readings == 33
     with site.db.read() as tx:
-        state = store.find_device(tx, CAM)
+        state = store.find_devices(tx, [CAM]).get(CAM)
     assert state is not None
     assert state.late == 4
 
@@ -153,7 +153,7 @@ def test_a_broken_clock_does_not_make_honest_readings_late(site: Site) -> None:
     [window] = site.drift.windows(ADMIN)
     assert window.readings == 60
     with site.db.read() as tx:
-        state = store.find_device(tx, CAM)
+        state = store.find_devices(tx, [CAM]).get(CAM)
     assert state is not None
     assert (state.future, state.late) == (5, 0)
 

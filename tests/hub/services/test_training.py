@@ -355,6 +355,18 @@ def test_a_job_whose_worker_died_is_queued_again_and_given_up_in_the_end(trainer
     assert trainer.training.run(ADMIN, DIGITS).id != job.id
 
 
+def test_stopping_the_hub_costs_a_job_none_of_its_attempts(trainer: Trainer) -> None:
+    trainer.put(spec())
+    job = trainer.training.run(ADMIN, DIGITS)
+    assert not trainer.training.release(job.id), "it does not run yet"
+    for _ in range(5):
+        running = trainer.training.claim()
+        assert running is not None and (running.id, running.attempts) == (job.id, 1)
+        assert trainer.training.release(job.id)
+    assert trainer.training.job(job.id).state is JobState.QUEUED
+    assert "goes on" in trainer.training.job(job.id).reason
+
+
 def test_a_cancelled_job_stays_cancelled_whatever_its_worker_says(trainer: Trainer) -> None:
     trainer.put(spec())
     job = trainer.training.run(ADMIN, DIGITS)

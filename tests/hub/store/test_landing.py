@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from cloud_hub.store import events, landing
+from cloud_hub.store import events, landing, streams
 from cloud_hub.store.database import Database
 from cloud_hub.store.landing import LOST_PASSES, PASS_MS, Landing
 from protos.contract import codec, ids
@@ -43,7 +43,7 @@ def land(db: Database, *sent: Batch, at_ms: int = 0) -> list[Landing]:
 
 def through(db: Database, epoch: str = "e1", lane: Lane = Lane.NORMAL) -> int | None:
     with db.read() as tx:
-        found = [mark for mark in landing.marks(tx, CAM) if (mark.epoch, mark.lane) == (epoch, lane)]
+        found = [mark for mark in streams.marks(tx, CAM) if (mark.epoch, mark.lane) == (epoch, lane)]
     return found[0].committed_through if found else None
 
 
@@ -90,7 +90,7 @@ def test_a_stream_whose_start_is_missing_has_no_mark(db: Database) -> None:
 def test_streams_do_not_touch_each_other(db: Database) -> None:
     land(db, batch(0), batch(0, epoch="e2"), batch(10, lane=Lane.BULK), batch(0, 5, lane=Lane.CRITICAL))
     with db.read() as tx:
-        marks = set(landing.marks(tx, CAM))
+        marks = set(streams.marks(tx, CAM))
     assert marks == {
         Mark(epoch="e1", lane=Lane.NORMAL, committed_through=9),
         Mark(epoch="e2", lane=Lane.NORMAL, committed_through=9),
@@ -167,6 +167,6 @@ def test_counters_tell_what_came(db: Database) -> None:
     land(db, batch(0, events=2), batch(12))
     land(db, batch(12))
     with db.read() as tx:
-        stream = tx.execute(select(landing.streams)).one()
+        stream = tx.execute(select(streams.streams)).one()
     assert (stream.batches, stream.records, stream.duplicates, stream.dropped) == (2, 22, 1, 0)
     assert stream.last_captured_ms == to_ms(START + timedelta(milliseconds=2100))
