@@ -56,7 +56,7 @@ class Cameras:
                 folder.joinpath(picture.source).mkdir(exist_ok=True)
                 hidden = folder / f".{device}.png"
                 hidden.write_bytes(data)
-                hidden.rename(folder / name)
                 self.shown.append(Shown(device=device, phase=phase, label=picture.label, key=frame_key(name), name=name))
+                hidden.rename(folder / name)
             if self._stop.wait(1 / self.fps):
                 return

@@ -22,7 +22,7 @@ from scripts.demonstration.processes import Hubctl, Programs, free_port, write_y
 from scripts.demonstration.timeline import StepFailed, Timeline, wait_for
 
 DEVICES = {"cam-onnx-1": "camera-x86", "cam-onnx-2": "camera-x86", "cam-tflite-1": "camera-x86-tflite"}
-FPS = 15.0
+FPS = 20.0
 DAY_FRAMES = 400  # shown to the fleet before the scene changes
 AFTER_FRAMES = 450
 RECOVERED = 0.5  # share of the lost accuracy that must come back
@@ -52,7 +52,7 @@ class Demo:
                 "grpc": {"port": free_port(), "enroll_port": free_port()},
                 "broker": {"port": free_port()},
                 # a demo has minutes where a fleet has days: short windows, the same bounds
-                "drift": {"window_s": 4.0, "lateness_s": 1.0, "min_readings": 30, "open_after": 2, "close_after": 2},
+                "drift": {"window_s": 5.0, "lateness_s": 1.0, "min_readings": 30, "open_after": 2, "close_after": 2},
             },
         )
         self.programs.run("hub-init", "cloud-hub", "init", "--config", config)
@@ -75,7 +75,7 @@ class Demo:
                     "spool": {"linger_s": 1.0},
                     "sync": {"report_s": 2.0},
                     "update": {"probation_s": 2.0, "probation_inferences": 20},
-                    "capture": {"control_rate": 0.05},
+                    "capture": {"control_rate": 0.15},
                 },
             )
             self.programs.run(f"{device}-enrol", "edge-agent", "enroll", "--ticket", ticket, "--data-dir", home / "data")
@@ -97,10 +97,8 @@ class Demo:
         self.facts["first_job"] = self._follow_job(job["id"])
 
     def roll_out_first(self) -> None:
-        version = self.facts["first_job"]["published_version"]
         self.cameras.show("start", self.scene.day)  # probation needs something to look at
-        rollout = self.hubctl("rollout", "create", self.model, "--version", version, "--canary", 1, "--soak", 2)
-        self._follow_rollout(rollout["id"])
+        self._follow_rollout_of(self.facts["first_job"])
 
     def watch_the_day(self) -> None:
         self.cameras.show("day", self.scene.day)
@@ -126,13 +124,7 @@ class Demo:
         self.facts["second_job"] = self._follow_job(job["id"])
 
     def roll_out_second(self) -> None:
-        version = self.facts["second_job"]["published_version"]
-
-        def mine() -> list[dict[str, Any]]:
-            return [r for r in self.hubctl("rollout", "list") if r["version"] == version]
-
-        rollouts = wait_for("the rollout of the retrained model", mine, timeout_s=20)
-        self._follow_rollout(rollouts[0]["id"])  # type: ignore[index]
+        self._follow_rollout_of(self.facts["second_job"])
 
     def watch_the_recovery(self) -> None:
         self.cameras.show("after", self.scene.after)
@@ -184,9 +176,9 @@ class Demo:
     def _label_and_look_for_job(self) -> list[dict[str, Any]]:
         """One round of the annotator's work, then a look whether the trigger has fired."""
         self.programs.check()
-        truth = {shown.name: shown.label for shown in self.cameras.shown}
         waiting = self.hubctl("sample", "list", self.model, "--labelled", "no", "--limit", 0)
         if waiting:
+            truth = {shown.name: shown.label for shown in self.cameras.shown}
             path = self.folder / "labels.csv"
             with path.open("w", newline="") as file:
                 csv.writer(file).writerows([("sample_id", "label"), *((s["id"], truth[s["name"]]) for s in waiting)])
@@ -219,6 +211,16 @@ class Demo:
                 f"  p50 {variant['latency_p50_ms']:.3f} ms  output error {variant['output_error']:.3f}",
             )
         return job
+
+    def _follow_rollout_of(self, job: dict[str, Any]) -> None:
+        """The one that the job's ``deploy`` section asked for: canary first."""
+        version = job["published_version"]
+
+        def mine() -> list[dict[str, Any]]:
+            return [r for r in self.hubctl("rollout", "list") if r["version"] == version]
+
+        rollouts = wait_for(f"a rollout of {self.model}:{version}", mine, timeout_s=20)
+        self._follow_rollout(rollouts[0]["id"])  # type: ignore[index]
 
     def _follow_rollout(self, rollout_id: str) -> None:
         told: Counter[str] = Counter()
@@ -257,7 +259,7 @@ class Demo:
                 "name": self.model,
                 "data": {"dataset": self.model},
                 "preprocess": {"width": side, "height": side, "channels": self.scene.channels},
-                "triggers": {"drift": True, "min_new_labels": 300},
+                "triggers": {"drift": True, "min_new_labels": 600},
                 "deploy": {"auto": True, "selector": {"site": "demo"}, "canary": 1, "soak_s": 2},
             },
         )

@@ -39,11 +39,11 @@ class Scene:
 
 
 def darken(image: Image.Image) -> Image.Image:
-    return image.point(lambda value: int(value * 0.35))
+    return image.point(lambda value: int(value * 0.12))
 
 
 def blur(image: Image.Image) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(2.2))
+    return image.filter(ImageFilter.GaussianBlur(2.4))
 
 
 def invert(image: Image.Image) -> Image.Image:
@@ -54,8 +54,8 @@ CHANGES: tuple[tuple[str, Change], ...] = (("darkening", darken), ("blur", blur)
 
 
 def digits(seed: int = 0) -> Scene:
-    """1,797 real 8 x 8 scans (Alpaydin and Kaynak, UCI), enlarged to 32 x 32. The scene changes for every third picture
-    each way: darker, out of focus, inverted."""
+    """1,797 real 8 x 8 scans (Alpaydin and Kaynak, UCI), enlarged to 32 x 32; the changed scene shows each one darker, out of
+    focus and inverted."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -63,7 +63,7 @@ def digits(seed: int = 0) -> Scene:
     pictures = [
         Picture(image=_enlarge(data.images[i]), label=str(int(data.target[i])), source=f"scan-{i:04d}") for i in map(int, order)
     ]
-    train, day, adapt, after = _cut(pictures, (900, 240, 420))
+    train, day, adapt, after = _cut(pictures, (850, 240, 440))
     return Scene(name="digits", side=32, channels=1, train=train, day=day, adapt=_change(adapt), after=_change(after))
 
 
@@ -92,11 +92,12 @@ def _enlarge(scan: NDArray[np.float64]) -> Image.Image:
 
 
 def _change(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
-    changed = []
-    for i, picture in enumerate(pictures):
-        _, change = CHANGES[i % len(CHANGES)]
-        changed.append(Picture(image=change(picture.image), label=picture.label, source=picture.source))
-    return tuple(changed)
+    """Every picture in every change; neighbours differ in both."""
+    return tuple(
+        Picture(image=CHANGES[(i + turn) % len(CHANGES)][1](picture.image), label=picture.label, source=picture.source)
+        for turn in range(len(CHANGES))
+        for i, picture in enumerate(pictures)
+    )
 
 
 def _cut(pictures: Sequence[Picture], sizes: Sequence[int]) -> list[tuple[Picture, ...]]:
