@@ -4,6 +4,7 @@ A crash leaves the job running in the database and its work on disk: it is queue
 """
 
 import argparse
+import ctypes
 import fcntl
 import logging
 import os
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # importing it loads torch: the environment must be set first
 log = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_REFUSED, EXIT_CANCELLED = 0, 1, 3
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _NICE = 10  # the hub must stay responsive beside a job
 _LOCK_WAIT_S = 60.0  # for a worker of a dead hub to notice and leave
 
@@ -227,6 +229,14 @@ def _use_threads(threads: int) -> None:
     os.environ.update(OMP_NUM_THREADS=count, OMP_WAIT_POLICY="PASSIVE", ORT_DISABLE_TELEMETRY="1")
 
 
+def _die_with(parent: int) -> None:
+    """A worker must not outlive its hub: the next one starts another for the same job. Raises Cancelled: it is too late."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL):
+        log.warning("not tied to the hub's life", extra={"errno": ctypes.get_errno()})
+    if os.getppid() != parent:  # it died before we asked
+        raise Cancelled("the hub that started this job is gone")
+
+
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
     raise Cancelled(f"signal {signum}")
 
@@ -235,10 +245,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="cloud_hub.app.worker", description=__doc__)
     parser.add_argument("--config", type=Path, help="hub.yaml; CLOUD_HUB__SECTION__KEY overrides it")
     parser.add_argument("--job", required=True)
+    parser.add_argument("--parent", type=int, help="pid of the hub: the worker ends with it")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     os.nice(_NICE)
     try:
+        if arguments.parent is not None:
+            _die_with(arguments.parent)
         config = configuration.load(arguments.config)
         logs.configure(config.log_level)
         logging.captureWarnings(True)

@@ -1,0 +1,203 @@
+"""The job process against a real database and artifact store."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cloud_hub.app import setup
+from cloud_hub.core.config import HubConfig, load
+from cloud_hub.core.errors import NotFound
+from cloud_hub.core.model import Job, JobState, Principal, Role
+from cloud_hub.services.datasets import DatasetService, NewSample
+from cloud_hub.services.registry import CHAMPION, RegistryService
+from cloud_hub.services.training import TrainingService
+from cloud_hub.store.artifacts import ArtifactStore
+from edge_agent.core.clock import SystemClock
+from protos.contract.ids import ModelName
+from tests.hub.pipeline.parts import LABELS, digits
+
+ADMIN = Principal(role=Role.ADMIN, name="ada")
+MODEL = ModelName("digits")
+SPEC = {
+    "name": MODEL,
+    "data": {"dataset": "digits", "calibration": 32},
+    "teacher": {"width": 8, "epochs": 3},
+    "student": {"width": 8, "epochs": 3},
+    "train": {"augment": [], "batch_size": 32},
+    "targets": ["onnx-int8"],
+    "gate": {"min_accuracy": 0.2, "max_accuracy_drop": 0.2, "max_output_error": 1.0},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    config: HubConfig
+    path: Path
+    training: TrainingService
+    registry: RegistryService
+    datasets: DatasetService
+
+    def queue(self, **changes: object) -> Job:
+        self.training.put_spec(ADMIN, yaml.safe_dump({**SPEC, **changes}))
+        self.training.run(ADMIN, MODEL)
+        job = self.training.claim()
+        assert job is not None
+        return job
+
+    def start(self, job: Job) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "cloud_hub.app.worker", "--config", str(self.path), "--job", job.id]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_environment())
+
+    def work(self, job: Job) -> Job:
+        process = self.start(job)
+        _, errors = process.communicate(timeout=150)
+        assert process.returncode == 0, errors.decode()
+        return self.training.job(job.id)
+
+    def said(self, job: Job) -> list[str]:
+        return [line.text for line in self.training.lines(job.id)]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    path = tmp_path / "hub.yaml"
+    path.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "data"), "training": {"threads": 1}}))
+    config = load(path, {})
+    config.data_dir.mkdir()
+    database = setup.open_database(config)
+    database.migrate()
+    clock = SystemClock()
+    artifacts = ArtifactStore(config.data_dir / "artifacts")
+    hub = Hub(
+        config=config,
+        path=path,
+        training=TrainingService(database, clock, config.training),
+        registry=RegistryService(database, artifacts, clock),
+        datasets=DatasetService(database, artifacts, clock),
+    )
+    hub.datasets.create(ADMIN, "digits", LABELS)
+    items = [
+        NewSample(dataset="digits", image=one.image, label=one.label, source=one.source, name=one.name) for one in digits(400)
+    ]
+    assert hub.datasets.import_samples(ADMIN, items).added == 400
+    yield hub
+    database.close()
+
+
+def test_a_job_publishes_a_version_and_a_better_champion_stops_the_next(hub: Hub) -> None:
+    job = hub.work(hub.queue(deploy={"auto": True, "selector": {"site": "nowhere"}}))
+    assert (job.state, job.published_version, job.progress) == (JobState.PUBLISHED, 1, 1.0), job.reason
+    version = hub.registry.get(ADMIN, MODEL, 1)
+    assert [variant.target for variant in version.variants] == ["onnx-int8"]
+    assert version.job_id == job.id
+    assert version.report["trigger"] == "manual: by ada"
+    assert version.report["data"]["given"] == 400  # type: ignore[index]
+    assert any("no rollout" in line for line in hub.said(job))
+    assert not (hub.config.data_dir / "work" / job.id).exists()
+
+    hub.registry.set_alias(ADMIN, MODEL, CHAMPION, 1)
+    refused = hub.work(hub.queue(gate={**SPEC["gate"], "min_gain": 0.5}))  # type: ignore[dict-item]
+    assert refused.state is JobState.REJECTED
+    assert "champion's: version 1 has" in refused.reason
+    with pytest.raises(NotFound):
+        hub.registry.get(ADMIN, MODEL, 2)
+
+
+def test_a_killed_job_goes_on_after_its_last_whole_epoch(hub: Hub) -> None:
+    job = hub.queue(teacher={"width": 8, "epochs": 8})
+    process = hub.start(job)
+    _wait(lambda: any(line.startswith("epoch 2/8") for line in hub.said(job)), process)
+    process.kill()
+    process.communicate()
+    before = len(hub.said(job))
+    assert hub.training.job(job.id).state is JobState.RUNNING
+    assert hub.training.recover("killed") == 1
+    again = hub.training.claim()
+    assert again is not None and again.id == job.id
+    done = hub.work(again)
+    assert done.state is JobState.PUBLISHED, done.reason
+    later = hub.said(job)[before:]
+    assert not any(line.startswith(("epoch 1/8", "epoch 2/8")) for line in later)
+    assert any(line.startswith("epoch 8/8") for line in later)
+
+
+def test_a_cancelled_job_stops_and_leaves_nothing(hub: Hub) -> None:
+    job = hub.queue(teacher={"width": 8, "epochs": 1000}, train={**SPEC["train"], "patience": 1000})  # type: ignore[dict-item]
+    process = hub.start(job)
+    _wait(lambda: any(line.startswith("epoch 1/") for line in hub.said(job)), process)
+    hub.training.cancel(ADMIN, job.id)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert hub.training.job(job.id).state is JobState.CANCELLED
+    assert not (hub.config.data_dir / "work" / job.id).exists()
+
+
+def test_a_stopped_hub_takes_its_job_with_it_and_the_job_stays_to_be_resumed(hub: Hub) -> None:
+    job = hub.queue(teacher={"width": 8, "epochs": 1000}, train={**SPEC["train"], "patience": 1000})  # type: ignore[dict-item]
+    process = hub.start(job)
+    _wait(lambda: any(line.startswith("epoch 1/") for line in hub.said(job)), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert hub.training.job(job.id).state is JobState.RUNNING
+    assert (hub.config.data_dir / "work" / job.id / "teacher.safetensors").exists()
+
+
+def test_a_job_whose_hub_was_killed_ends_by_itself_and_stays_to_be_resumed(hub: Hub) -> None:
+    job = hub.queue(teacher={"width": 8, "epochs": 1000}, train={**SPEC["train"], "patience": 1000})  # type: ignore[dict-item]
+    worker = [sys.executable, "-m", "cloud_hub.app.worker", "--config", str(hub.path), "--job", job.id]
+    parent = subprocess.Popen(
+        ["sh", "-c", '"$@" & echo $!; wait', "sh", *worker],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    assert parent.stdout is not None
+    worker_pid = int(parent.stdout.readline())
+    _wait(lambda: any(line.startswith("epoch 1/") for line in hub.said(job)), parent)
+    parent.kill()
+    parent.wait()
+    _wait(lambda: _has_ended(worker_pid))
+    assert hub.training.job(job.id).state is JobState.RUNNING
+
+
+def test_unusable_data_fails_the_job_with_the_report(hub: Hub) -> None:
+    job = hub.work(hub.queue(data={"dataset": "digits", "min_samples": 1000}))
+    assert job.state is JobState.FAILED
+    assert "400 usable images, data.min_samples is 1000" in job.reason
+
+
+def test_a_job_that_is_not_running_is_refused(hub: Hub) -> None:
+    hub.training.put_spec(ADMIN, yaml.safe_dump(SPEC))
+    process = hub.start(hub.training.run(ADMIN, MODEL))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"is queued, not running" in errors
+
+
+def _has_ended(pid: int) -> bool:
+    """Gone, or a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("CLOUD_HUB__")}
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None, timeout_s: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process is None or process.poll() is None, "the worker ended early"
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.05)
