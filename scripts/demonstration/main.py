@@ -25,6 +25,7 @@ DEVICES = {"cam-onnx-1": "camera-x86", "cam-onnx-2": "camera-x86", "cam-tflite-1
 FPS = 20.0
 DAY_FRAMES = 400  # shown to the fleet before the scene changes
 AFTER_FRAMES = 450
+ENOUGH_LABELS = 0.6  # share of the pictures of the changed scene that must be labelled before it is learned
 RECOVERED = 0.5  # share of the lost accuracy that must come back
 
 
@@ -143,7 +144,7 @@ class Demo:
             "stats": self.hubctl("telemetry", "stats"),
             "windows": self.hubctl("drift", "windows", "--model", self.model, "--limit", 1000),
             "versions": self.hubctl("model", "versions", self.model),
-            "samples": self.hubctl("dataset", "list"),
+            "rollouts": [self.hubctl("rollout", "get", r["id"]) for r in self.hubctl("rollout", "list")],
         }
         report.settle(self)
 
@@ -259,7 +260,9 @@ class Demo:
                 "name": self.model,
                 "data": {"dataset": self.model},
                 "preprocess": {"width": side, "height": side, "channels": self.scene.channels},
-                "triggers": {"drift": True, "min_new_labels": 600},
+                "targets": ["onnx-int8", "tflite-int8", "onnx-fp32", "tflite-fp32"],
+                "gate": {"min_accuracy": self.scene.min_accuracy},
+                "triggers": {"drift": True, "min_new_labels": int(len(self.scene.adapt) * ENOUGH_LABELS)},
                 "deploy": {"auto": True, "selector": {"site": "demo"}, "canary": 1, "soak_s": 2},
             },
         )

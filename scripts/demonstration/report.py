@@ -51,10 +51,17 @@ def settle(demo: "Demo") -> None:
         "records_in_gaps": sum(int(s["gap_records"]) for s in stats),
         "duplicate_batches_ignored": sum(int(s["duplicate_batches"]) for s in stats),
         "telemetry_bytes": sum(int(s["payload_bytes"]) for s in stats),
+        "model_bytes": _model_bytes(demo),
         "samples_labelled": demo.facts["labelled"],
         "drift_episodes": len(demo.facts["drift"]),
     }
     demo.facts["points"] = sorted(points)
+
+
+def _model_bytes(demo: "Demo") -> int:
+    """Model files sent to devices, over all rollouts."""
+    size = {(v["version"], a["target"]): int(a["artifact_size_bytes"]) for v in demo.facts["versions"] for a in v["variants"]}
+    return sum(size[rollout["version"], d["target"]] for rollout in demo.facts["rollouts"] for d in rollout["devices"])
 
 
 def conclude(demo: "Demo") -> int:

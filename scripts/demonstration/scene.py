@@ -28,6 +28,7 @@ class Scene:
     name: str
     side: int  # pixels of the model's input
     channels: int
+    min_accuracy: float  # of the gate; beyond it the champion is the yardstick
     train: tuple[Picture, ...]
     day: tuple[Picture, ...]  # never in train
     adapt: tuple[Picture, ...]  # the changed scene as seen before retraining; captured and labelled from here
@@ -64,7 +65,9 @@ def digits(seed: int = 0) -> Scene:
         Picture(image=_enlarge(data.images[i]), label=str(int(data.target[i])), source=f"scan-{i:04d}") for i in map(int, order)
     ]
     train, day, adapt, after = _cut(pictures, (850, 240, 440))
-    return Scene(name="digits", side=32, channels=1, train=train, day=day, adapt=_change(adapt), after=_change(after))
+    return Scene(
+        name="digits", side=32, channels=1, min_accuracy=0.9, train=train, day=day, adapt=_change(adapt), after=_change(after)
+    )
 
 
 def folder(path: Path, seed: int = 0) -> Scene:
@@ -76,7 +79,14 @@ def folder(path: Path, seed: int = 0) -> Scene:
     adapt, after = _divide(_read(path / "drift"), 0.4, seed)
     channels = 3 if train[0].image.mode == "RGB" else 1
     return Scene(
-        name=path.name.lower().replace("_", "-"), side=32, channels=channels, train=train, day=day, adapt=adapt, after=after
+        name=path.name.lower().replace("_", "-"),
+        side=32,
+        channels=channels,
+        min_accuracy=0.5,
+        train=train,
+        day=day,
+        adapt=adapt,
+        after=after,
     )
 
 
