@@ -68,7 +68,7 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
             tls=broker.hub_tls,
             clock=clock,
         ),
-        runner=JobRunner(services.training, config.training, config_path=config_path, logs=config.data_dir / "jobs"),
+        runner=JobRunner(services.training, config.training, config_path=config_path, data_dir=config.data_dir),
         ticks={
             "drift": (_DRIFT_TICK_S, services.drift.tick),
             "rollouts": (_ROLLOUT_TICK_S, services.rollouts.tick),

@@ -1,9 +1,10 @@
 """``cloud-hub``: make a hub, run a hub."""
 
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -46,17 +47,29 @@ def version() -> None:
 
 
 def main() -> None:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand between ours
     try:
         app()
-    except (HubError, ConfigError) as error:
-        print(f"cloud-hub: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+    except ConfigError as error:
+        _fail(str(error), EXIT_USAGE)
+    except HubError as error:
+        _fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}", EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"cloud-hub: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _load(path: Path | None) -> configuration.HubConfig:
     from cloud_hub.app import logs
 
     settings = configuration.load(path)
-    logs.configure(settings.log_level)
+    try:
+        logs.configure(settings.log_level)
+    except ValueError as error:
+        raise ConfigError(f"'log_level' must be DEBUG, INFO, WARNING or ERROR, got {settings.log_level!r}") from error
     logging.captureWarnings(True)
     return settings

@@ -31,7 +31,7 @@ def _guarded(name: str, tick: Tick, clock: Clock) -> Callable[[], None]:
     def run() -> None:
         try:
             tick(clock.now())
-        except Exception:  # noqa: BLE001  # outermost edge of a scheduled call: the next one must still come
+        except Exception:  # outermost edge of a scheduled call: the next one must still come
             log.exception("scheduled call failed", extra={"tick": name})
 
     return run

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import yaml
+from sqlalchemy.exc import DatabaseError
 
 from cloud_hub.core.config import HubConfig
-from cloud_hub.core.errors import NotFound
+from cloud_hub.core.errors import NotFound, NotReady
 from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Authority
 from edge_agent.core.files import write_atomic
@@ -14,16 +15,27 @@ ADMIN = "admin"
 
 
 def initialise(config: HubConfig) -> Path:
-    """Make what is missing, keep what is there; returns the folder with the first admin's hubctl configuration."""
-    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Make what is missing, keep what is there; returns the folder with the first admin's hubctl configuration.
+
+    Raises HubError, or OSError where the data folder cannot be written.
+    """
+    make_folder(config)
     authority = open_authority(config)
     database = open_database(config)
-    database.migrate()
-    database.close()
+    try:
+        database.migrate()
+    except DatabaseError as error:
+        raise NotReady(f"the database of {config.data_dir} cannot be opened: {error.orig}") from error
+    finally:
+        database.close()
     folder = config.data_dir / "admin"
     if not (folder / "hubctl.yaml").exists():
         _write_admin(config, authority, folder)
     return folder
+
+
+def make_folder(config: HubConfig) -> None:
+    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def open_authority(config: HubConfig) -> Authority:

@@ -22,7 +22,7 @@ from cloud_hub.app import logs, setup
 from cloud_hub.core import config as configuration
 from cloud_hub.core import spec as specs
 from cloud_hub.core.config import HubConfig
-from cloud_hub.core.errors import Conflict, HubError, NotFound, NotReady
+from cloud_hub.core.errors import Conflict, Exhausted, HubError, Invalid, NotFound, NotReady
 from cloud_hub.core.model import JOB_ENDED, Job, JobState, ModelVersion, Principal, Role, Sample
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline.progress import Cancelled
@@ -64,15 +64,23 @@ class Worker:
         self._parent = os.getppid()
 
     def run(self, folder: Path) -> None:
-        """To the end of the job: published, rejected or failed, each with its reason in the database. Raises Cancelled."""
+        """To the end of the job: published, rejected or failed, each with its reason in the database. Raises Cancelled, Exhausted."""
         try:
             spec = specs.parse(self._job.spec_yaml)
-            self._train(spec, folder)
+            version = self._registry.published_by(self._who, self._job.id)  # by an attempt that ended before it could say so
+            if version is None:
+                version = self._train(spec, folder)
+            if version is not None:
+                self._deploy(spec, version)
+                self._training.finish(self._job.id, JobState.PUBLISHED, version=version.version)
+        except Exhausted:
+            raise  # the database was busy: that is no verdict on the job, which is queued again
         except (HubError, AgentError) as error:
             log.warning("job failed", extra={"job": self._job.id, "reason": str(error)})
             self._training.finish(self._job.id, JobState.FAILED, str(error))
 
-    def _train(self, spec: TrainingSpec, folder: Path) -> None:
+    def _train(self, spec: TrainingSpec, folder: Path) -> ModelVersion | None:
+        """None where the gate said no."""
         from cloud_hub.pipeline.retrain import Rejected, retrain
 
         result = retrain(
@@ -87,11 +95,8 @@ class Worker:
         if isinstance(result, Rejected):
             self._tell("verify", 1.0, f"rejected: {result.reason}")
             self._training.finish(self._job.id, JobState.REJECTED, result.reason)
-            return
-        version = self._publish(result)
-        if spec.deploy.auto:
-            self._deploy(spec, version)
-        self._training.finish(self._job.id, JobState.PUBLISHED, version=version.version)
+            return None
+        return self._publish(result)
 
     def _samples(self, spec: TrainingSpec) -> "Iterator[RawSample]":
         """Oldest first, each image read when its turn comes."""
@@ -116,14 +121,12 @@ class Worker:
             )
 
     def _champion(self, spec: TrainingSpec) -> "Champion | None":
-        """The file most devices run, if it is not this very job's own from before a crash."""
+        """The file most devices run."""
         from cloud_hub.pipeline.gate import Champion
 
         try:
             version = self._registry.get(self._who, model_name(spec.name), alias=CHAMPION)
         except NotFound:
-            return None
-        if version.job_id == self._job.id:
             return None
         rank = {target: i for i, target in enumerate(spec.targets)}
         variant = min(version.variants, key=lambda variant: rank.get(variant.target, len(rank)))
@@ -155,14 +158,14 @@ class Worker:
 
     def _deploy(self, spec: TrainingSpec, version: ModelVersion) -> None:
         """Once per version: a job that died after it must not start a second rollout."""
-        if any((old.model, old.version) == (version.name, version.version) for old in self._rollouts.list(self._who)):
-            return
         deploy = spec.deploy
+        if not deploy.auto or self._rollouts.began(self._who, version.name, version.version):
+            return
         try:
             rollout = self._rollouts.create(
                 self._who, version.name, version.version, deploy.selector, deploy.canary, deploy.soak_s, deploy.max_failures
             )
-        except NotReady as error:
+        except (NotReady, Invalid) as error:  # the version is published all the same
             self._tell("publish", 1.0, f"no rollout: {error}")
         else:
             self._tell("publish", 1.0, f"rollout {rollout.id} to {len(rollout.devices)} devices started")

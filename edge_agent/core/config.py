@@ -96,7 +96,11 @@ def layered(path: Path | None, env: Mapping[str, str], *, prefix: str) -> dict[s
             _merge(merged, _read(extra))
     for key, text in env.items():
         if key.startswith(prefix):
-            _put(merged, key.removeprefix(prefix).lower().split("__"), yaml.safe_load(text))
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"environment variable {key} is not YAML: {text[:80]!r}") from error
+            _put(merged, key.removeprefix(prefix).lower().split("__"), value)
     return merged
 
 
@@ -121,6 +125,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
             return None
         return _convert(next(k for k in get_args(kind) if k is not type(None)), value, path)
     if is_dataclass(kind):
+        if value is None:  # a section whose keys are all commented out
+            value = {}
         if not isinstance(value, Mapping):
             raise ConfigError(f"'{path}' must be a mapping, got {type(value).__name__}")
         return build(kind, value, path)  # type: ignore[arg-type]
@@ -155,11 +161,13 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
-        else:
+        elif value is not None or not isinstance(into.get(key), dict):
             into[key] = value
 
 
 def _put(into: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        into = into.setdefault(key, {})
+        if not isinstance(into.get(key), dict):
+            into[key] = {}
+        into = into[key]
     into[keys[-1]] = value

@@ -48,3 +48,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("")
     assert config.load(tmp_path / "agent.yaml", {}) == config.AgentConfig()
+
+
+def test_an_empty_section_means_its_defaults_and_takes_nothing_back(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text("source: {fps: 5}\nspool:\nsync:\n")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "10-site.yaml").write_text("source:\n")
+    loaded = config.load(tmp_path / "agent.yaml", {"EDGE_AGENT__SYNC__IN_FLIGHT": "3"})
+    assert (loaded.spool, loaded.source.fps, loaded.sync.in_flight) == (config.SpoolConfig(), 5.0, 3)
+
+
+def test_a_variable_that_is_no_yaml_is_named() -> None:
+    with pytest.raises(ConfigError, match="EDGE_AGENT__SOURCE__PATH"):
+        config.load(None, {"EDGE_AGENT__SOURCE__PATH": "[oops"})
