@@ -84,7 +84,7 @@ def make_services(config: HubConfig, database: Database, authority: Authority, c
     training = TrainingService(database, clock, config.training)
 
     def retrain(episode: DriftEpisode) -> str:
-        return training.request(episode.model, "drift", f"{episode.device}: {episode.reason}")
+        return training.request(episode.model, "drift", f"{episode.device}: {episode.reason}", episode.tenant)
 
     return Services(
         enrollment=EnrollmentService(database, authority, clock, config),

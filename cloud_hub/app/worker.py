@@ -64,7 +64,12 @@ class Worker:
         self._parent = os.getppid()
 
     def run(self, folder: Path) -> None:
-        """To the end of the job: published, rejected or failed, each with its reason in the database. Raises Cancelled, Exhausted."""
+        """To the end of the job: published, rejected or failed, each with its reason in the database.
+
+        Raises:
+            Cancelled: by a user, or with the hub.
+            Exhausted: the database was busy; the job is still running for the database.
+        """
         try:
             spec = specs.parse(self._job.spec_yaml)
             version = self._registry.published_by(self._who, self._job.id)  # by an attempt that ended before it could say so

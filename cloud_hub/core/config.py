@@ -55,6 +55,7 @@ class DriftConfig:
     confidence_drop: float = 0.1  # mean now below the mean at validation by more than this
     open_after: int = 2  # drifted windows in a row that open an episode
     close_after: int = 3  # quiet windows in a row that close it
+    keep_days: int = 90  # windows; episodes stay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

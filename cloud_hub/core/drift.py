@@ -73,15 +73,24 @@ def confidence_histogram(confidence: NDArray[np.floating[Any]], bins: int = CONF
     return tuple(np.bincount(index, minlength=bins).tolist())
 
 
-def baseline_of(labels: Sequence[str], predicted: NDArray[np.integer[Any]], confidence: NDArray[np.floating[Any]]) -> Baseline:
-    """The yardstick from a validation split: ``(samples,)`` predicted class indices and their confidence, at least one."""
-    samples = len(predicted)
+def baseline_of(
+    labels: Sequence[str],
+    predicted: NDArray[np.integer[Any]],
+    confidence: NDArray[np.floating[Any]],
+    *,
+    files: int = 1,
+) -> Baseline:
+    """The yardstick from a validation split: ``(answers,)`` predicted class indices and their confidence, at least one.
+
+    ``files`` that answered the same frames: what they say together is no surer than what one of them says.
+    """
+    answers = len(predicted)
     return Baseline(
         labels=tuple(labels),
-        label_share=tuple(count / samples for count in label_histogram(predicted, len(labels))),
-        confidence_share=tuple(count / samples for count in confidence_histogram(confidence)),
+        label_share=tuple(count / answers for count in label_histogram(predicted, len(labels))),
+        confidence_share=tuple(count / answers for count in confidence_histogram(confidence)),
         confidence_mean=float(np.mean(confidence)),
-        samples=samples,
+        samples=answers // files,
     )
 
 

@@ -1,7 +1,7 @@
 """The values of the hub. Times are aware UTC; ids are those of ``protos.contract.ids``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
@@ -297,13 +297,6 @@ class DriftEpisode:
     version: int
     opened_at: datetime
     reason: str
+    tenant: TenantId = DEFAULT_TENANT
     closed_at: datetime | None = None
     job_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Where a listing goes on; ``token`` is empty at its end."""
-
-    size: int = 100
-    token: str = field(default="")

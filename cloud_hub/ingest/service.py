@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from cloud_hub.core.config import IngestConfig
 from cloud_hub.core.errors import Exhausted
 from cloud_hub.core.ports import BrokerAddress, TlsFiles
+from cloud_hub.core.seldom import Seldom
 from cloud_hub.ingest.lander import Landed, Lander
 from cloud_hub.ingest.link import Incoming, Link
 from cloud_hub.ingest.publisher import Publisher
@@ -28,6 +29,7 @@ _WAIT_S = 0.5
 _PAUSE_MIN_S = 0.1
 _PAUSE_MAX_S = 5.0
 _JOIN_S = 15.0
+_BUG_EVERY_S = 10.0  # a hub that cannot land anything must not fill the disk with saying so
 
 # The database cannot take anything now: no message's fault.
 _UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, Exhausted, OSError)
@@ -73,6 +75,7 @@ class IngestService:
         self._publisher = Publisher(self._link, fleet)
         self._watermarks = Watermarks(db, self._link, telemetry)
         self._counters = Counters()
+        self._bugs = Seldom(_BUG_EVERY_S, clock)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -149,9 +152,11 @@ class IngestService:
         except _UNAVAILABLE:
             raise
         except Exception as error:  # a bug that a message brings out: find the message and go on without it
-            log.exception("group cannot land", extra={"messages": len(group)})
             if len(group) == 1:
                 self._lander.refuse(group[0], f"internal error: {type(error).__name__}")
+                if (before := self._bugs.turn()) is not None:
+                    fields = {"topic": group[0].topic, "bytes": len(group[0].payload), "not_logged": before}
+                    log.exception("a good message may be lost to quarantine: report this bug", extra=fields)
                 return Landed(quarantined=1)
         landed = Landed()
         for half in (group[: len(group) // 2], group[len(group) // 2 :]):

@@ -1,4 +1,4 @@
-"""How good logits are: overall, by class, by device; and what a version looks like when nothing has drifted."""
+"""How good logits are: overall, by class, by device; and how sure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_hub.core.model import Baseline
 from cloud_hub.pipeline.data import Split
 
 Logits = NDArray[np.float32]  # (N, classes)
 
-CONFIDENCE_BINS = 10
 UNCERTAIN_SHARE = 0.05  # of the validation split: what a device flags (and captures first) while nothing drifts
 _SMALL_GROUP = 5  # samples: an accuracy of fewer says nothing
 
@@ -77,18 +75,3 @@ def fit_temperature(logits: Logits, labels: NDArray[np.int64]) -> float:
 def uncertain_below(logits: Logits, temperature: float) -> float:
     """The confidence below which UNCERTAIN_SHARE of the validation split falls."""
     return float(np.float32(np.quantile(probabilities(logits, temperature).max(1), UNCERTAIN_SHARE)))
-
-
-def baseline(labels: tuple[str, ...], logits: Logits, temperature: float) -> Baseline:
-    """Of what the published files said on the validation split."""
-    certain = probabilities(logits, temperature)
-    confidence = np.clip(certain.max(1), 0, 1)
-    label_share = np.bincount(certain.argmax(1), minlength=len(labels)) / len(certain)
-    confidence_share = np.histogram(confidence, bins=CONFIDENCE_BINS, range=(0, 1))[0] / len(certain)
-    return Baseline(
-        labels=labels,
-        label_share=tuple(float(share) for share in label_share),
-        confidence_share=tuple(float(share) for share in confidence_share),
-        confidence_mean=float(confidence.mean()),
-        samples=len(certain),
-    )

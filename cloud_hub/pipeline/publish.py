@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cloud_hub.core.drift import baseline_of
 from cloud_hub.core.model import Baseline, Variant
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline.data import Splits
-from cloud_hub.pipeline.evaluate import baseline, fit_temperature, uncertain_below
+from cloud_hub.pipeline.evaluate import fit_temperature, probabilities, uncertain_below
 from cloud_hub.pipeline.verify import Verified
 from protos.contract import codec, ids
 from protos.contract.ids import Digest, ModelName
@@ -34,6 +35,7 @@ def package(spec: TrainingSpec, version: int, kept: Sequence[Verified], splits: 
     logits = np.concatenate([item.val_logits for item in kept])
     temperature = fit_temperature(logits, np.tile(splits.val.labels, len(kept)))
     threshold = uncertain_below(logits, temperature)
+    certain = probabilities(logits, temperature)
     classification = ClassificationSpec(labels=splits.labels, min_confidence=threshold, temperature=temperature)
     blobs: dict[Digest, bytes] = {}
     variants = tuple(_variant(spec, version, item, classification, blobs) for item in kept)
@@ -42,7 +44,7 @@ def package(spec: TrainingSpec, version: int, kept: Sequence[Verified], splits: 
         version=version,
         task=spec.task,
         variants=variants,
-        baseline=baseline(splits.labels, logits, temperature),
+        baseline=baseline_of(splits.labels, certain.argmax(1), np.minimum(certain.max(1), 1), files=len(kept)),
         temperature=temperature,
         min_confidence=threshold,
         blobs=blobs,

@@ -16,21 +16,35 @@ _ENOUGH_SOURCES = 8  # fewer do not halve evenly
 def assign(frames: Sequence[Frame], spec: DataSpec) -> tuple[list[str], list[str]]:
     """The split of each frame, and notes on what could not be done as asked.
 
-    Frames of one source stay together. A class whose sources leave it out of a split is divided frame by frame instead, and a
-    pinned frame stays where it is pinned. Both are said in the notes.
+    Frames of one source stay together, also where only some of them are pinned. A class whose sources leave it out of a split
+    is divided frame by frame instead, and where validation or test is empty, half of the other one is used for it. Both are
+    said in the notes.
 
     Raises:
         Invalid: a split would be empty, or fewer than two classes could be trained.
     """
     by_image = spec.split_by == "image"
-    splits = [frame.split or _place(frame.digest if by_image else frame.source, spec) for frame in frames]
-    notes: list[str] = []
+    pinned = {} if by_image else _pins(frames)
+    splits = [
+        frame.split or pinned.get(frame.source) or _place(frame.digest if by_image else frame.source, spec) for frame in frames
+    ]
+    # what is pinned comes first: later frames must not be parted only because nobody pinned a third split
+    notes = _halve_held_out(frames, splits, [i for i, frame in enumerate(frames) if frame.split or frame.source in pinned])
     if not by_image:
         notes += _divide_thin_classes(frames, splits, spec)
-    notes += _divide_pinned_validation(frames, splits)
+    notes += _halve_held_out(frames, splits, range(len(frames)))
     notes += _rescue_training(frames, splits)
     _check(frames, splits, notes)
     return splits, notes
+
+
+def _pins(frames: Sequence[Frame]) -> dict[str, str]:
+    """Where the other frames of a source belong of which some are pinned; one that is parted by its pins trains, if it can."""
+    pins: dict[str, str] = {}
+    for frame in frames:
+        if frame.split:
+            pins[frame.source] = min(frame.split, pins.get(frame.source, frame.split), key=SPLITS.index)
+    return pins
 
 
 def _place(unit: str, spec: DataSpec) -> str:
@@ -62,20 +76,20 @@ def _divide_thin_classes(frames: Sequence[Frame], splits: list[str], spec: DataS
     return notes
 
 
-def _divide_pinned_validation(frames: Sequence[Frame], splits: list[str]) -> list[str]:
+def _halve_held_out(frames: Sequence[Frame], splits: list[str], among: Sequence[int]) -> list[str]:
     """Data sets often come with a training and one held-out part: half of the held-out sources become the other one."""
-    present = set(splits)
+    present = {splits[i] for i in among}
     if TRAIN not in present or len(present) != 2:
         return []
     held = VAL if VAL in present else TEST
     missing = TEST if held == VAL else VAL
-    rows = [i for i, split in enumerate(splits) if split == held]
+    rows = [i for i in among if splits[i] == held]
     by_source = len({frames[i].source for i in rows}) >= _ENOUGH_SOURCES
     for i in rows:
         unit = frames[i].source if by_source else frames[i].digest
         if hashlib.sha256(b"half:" + unit.encode()).digest()[0] % 2:
             splits[i] = missing
-    return [f"no image is in '{missing}': half of the {'sources' if by_source else 'images'} in '{held}' are used for it"]
+    return [f"nothing was kept for '{missing}': half of the {'sources' if by_source else 'images'} in '{held}' are used for it"]
 
 
 def _rescue_training(frames: Sequence[Frame], splits: list[str]) -> list[str]:

@@ -5,9 +5,8 @@ from functools import partial
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.model import Dataset, Sample
-from cloud_hub.rpc.fleet import page_from_pb
 from cloud_hub.rpc.guard import Call
-from cloud_hub.rpc.telemetry import device_from_pb
+from cloud_hub.rpc.requests import device_from_pb, page_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_from_ms, opt_to_ms
 from cloud_hub.services.datasets import CapturedSample, DatasetService, ImportReport, NewSample

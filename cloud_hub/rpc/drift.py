@@ -2,12 +2,10 @@
 
 from cloud_hub.core.model import DriftEpisode, DriftWindow
 from cloud_hub.rpc.guard import Call
-from cloud_hub.rpc.telemetry import device_from_pb, rows_from_pb
+from cloud_hub.rpc.requests import device_from_pb, model_from_pb, page_from_pb, rows_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_to_ms
 from cloud_hub.services.drift import DriftService
-from protos.contract import ids
-from protos.contract.ids import ModelName
 from protos.contract.telemetry import to_ms
 from protos.v1 import drift_pb2 as pb
 
@@ -20,17 +18,13 @@ class DriftServicer:
         self._threads = threads
 
     async def ListEpisodes(self, request: pb.ListEpisodesRequest, call: Call) -> pb.ListEpisodesReply:
-        model = model_from_pb(request.model)
-        episodes = await self._threads.call(self._drift.episodes, call.who, model, request.open_only)
-        return pb.ListEpisodesReply(episodes=map(episode_to_pb, episodes))
+        args = (model_from_pb(request.model), request.open_only, page_from_pb(request.page_size, request.page_token))
+        episodes, following = await self._threads.call(self._drift.episodes, call.who, *args)
+        return pb.ListEpisodesReply(episodes=map(episode_to_pb, episodes), next_page_token=following)
 
     async def ListWindows(self, request: pb.ListWindowsRequest, call: Call) -> pb.ListWindowsReply:
         args = (model_from_pb(request.model), device_from_pb(request.device_id), rows_from_pb(request.limit))
         return pb.ListWindowsReply(windows=map(window_to_pb, await self._threads.call(self._drift.windows, call.who, *args)))
-
-
-def model_from_pb(model: str) -> ModelName | None:
-    return ids.model_name(model) if model else None
 
 
 def episode_to_pb(episode: DriftEpisode) -> pb.DriftEpisode:

@@ -1,8 +1,9 @@
 """Fleet: devices and their twins."""
 
-from cloud_hub.core.model import Device, Page
+from cloud_hub.core.model import Device
 from cloud_hub.rpc.addresses import Addresses
 from cloud_hub.rpc.guard import Call
+from cloud_hub.rpc.requests import page_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_to_ms
 from cloud_hub.services.enrollment import EnrollmentService
@@ -12,7 +13,6 @@ from protos.contract.telemetry import to_ms
 from protos.v1 import fleet_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Fleet"]
-DEFAULT_PAGE, MAX_PAGE = 100, 500
 
 
 class FleetServicer:
@@ -58,7 +58,3 @@ def device_to_pb(device: Device) -> pb.Device:
         reported=codec.reported_to_pb(device.reported) if device.reported else None,
         created_at_ms=to_ms(device.created_at),
     )
-
-
-def page_from_pb(size: int, token: str) -> Page:
-    return Page(size=min(size or DEFAULT_PAGE, MAX_PAGE), token=token)

@@ -5,8 +5,9 @@ An interceptor of grpc.aio sees no auth context, so each handler is wrapped inst
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from cloud_hub.core.errors import Denied, Invalid
+from cloud_hub.core.errors import Denied, Exhausted, Invalid
 from cloud_hub.core.model import Principal, Role
 from cloud_hub.rpc.auth import Peer, Peers
 from cloud_hub.rpc.errors import Unauthenticated, status_of
@@ -39,6 +40,7 @@ Parse = Callable[[bytes], Message]  # raises Invalid
 T = TypeVar("T")
 
 _READMIT_S = 5.0  # a stream may outlive its caller's welcome
+_DEVICE_CALLS = 16  # at once: a device must not take every place the server has
 
 
 class Guard:
@@ -52,6 +54,7 @@ class Guard:
         self._admit = admit
         self._clock = clock
         self._peers = Peers()
+        self._calls: Counter[str] = Counter()  # of each device, now
 
     def service(self, descriptor: ServiceDescriptor, servicer: object) -> "grpc.GenericRpcHandler[Any, Any]":
         """Handlers of every method the contract names; AttributeError for one the servicer lacks."""
@@ -114,9 +117,10 @@ class Guard:
         try:
             peer = self._peers.of(context.auth_context())
             limit_s = self._checked(path, peer)
-            await self._admit(peer)
-            async with asyncio.timeout(limit_s) as deadline:
-                return await answer(Call(peer.principal))
+            with self._counted(peer.principal):
+                await self._admit(peer)
+                async with asyncio.timeout(limit_s) as deadline:
+                    return await answer(Call(peer.principal))
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # the outermost edge of a call: whatever it was, the caller gets a status
@@ -124,6 +128,22 @@ class Guard:
                 await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"{path} took longer than the hub allows: call again")
             await context.abort(*status_of(error, path))
             raise  # abort never returns
+
+    @contextmanager
+    def _counted(self, who: Principal) -> Iterator[None]:
+        """Raises Exhausted for a device with too many calls at once."""
+        if who.role is not Role.DEVICE:
+            yield
+            return
+        if self._calls[who.name] >= _DEVICE_CALLS:
+            raise Exhausted(f"device {who.name} has {_DEVICE_CALLS} calls open: end one first")
+        self._calls[who.name] += 1
+        try:
+            yield
+        finally:
+            self._calls[who.name] -= 1
+            if not self._calls[who.name]:
+                del self._calls[who.name]
 
     def _checked(self, path: str, peer: Peer) -> float:
         """Seconds this call may last. Raises Denied."""

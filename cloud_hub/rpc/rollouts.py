@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from cloud_hub.core.model import ROLLOUT_ENDED, Principal, Rollout, RolloutDevice
 from cloud_hub.rpc.guard import Call
+from cloud_hub.rpc.requests import page_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_to_ms
 from cloud_hub.services.rollouts import RolloutService
@@ -31,8 +32,9 @@ class RolloutsServicer:
         return rollout_to_pb(await self._threads.call(self._rollouts.get, call.who, request.id))
 
     async def ListRollouts(self, request: pb.ListRolloutsRequest, call: Call) -> pb.ListRolloutsReply:
-        rollouts = await self._threads.call(self._rollouts.list, call.who, request.active_only)
-        return pb.ListRolloutsReply(rollouts=map(rollout_to_pb, rollouts))
+        page = page_from_pb(request.page_size, request.page_token)
+        rollouts, following = await self._threads.call(self._rollouts.list, call.who, request.active_only, page)
+        return pb.ListRolloutsReply(rollouts=map(rollout_to_pb, rollouts), next_page_token=following)
 
     async def PauseRollout(self, request: pb.RolloutActionRequest, call: Call) -> pb.Rollout:
         return await self._act(self._rollouts.pause, request, call)

@@ -1,5 +1,6 @@
 """Two gRPC servers: one for callers with a certificate, one for devices that want theirs."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class HubServer:
         self._health.stop()
         for server in self._servers:
             await server.stop(grace_s)
-        self._threads.close()
+        await asyncio.to_thread(self._threads.close)  # use cases that run end; the loop goes on telling their callers
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,17 @@ from datetime import datetime
 
 from cloud_hub.core.model import DeviceEvent, DeviceStats, Quarantined, StoredReading
 from cloud_hub.rpc.guard import Call
+from cloud_hub.rpc.requests import device_from_pb, rows_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_to_ms
 from cloud_hub.services.telemetry import DEFAULT_ROWS as DEFAULT_READINGS
 from cloud_hub.services.telemetry import MAX_ROWS as MAX_READINGS
 from cloud_hub.services.telemetry import TelemetryService
 from edge_agent.core.clock import Clock
-from protos.contract import ids
-from protos.contract.ids import DeviceId
 from protos.contract.telemetry import from_ms, to_ms
 from protos.v1 import telemetry_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Telemetry"]
-DEFAULT_ROWS, MAX_ROWS = 100, 1000  # of a listing
 
 
 class TelemetryServicer:
@@ -45,14 +43,6 @@ class TelemetryServicer:
 
     def _until(self, ms: int) -> datetime:
         return from_ms(ms) if ms else self._clock.now()
-
-
-def device_from_pb(device_id: str) -> DeviceId | None:
-    return ids.device_id(device_id) if device_id else None
-
-
-def rows_from_pb(limit: int) -> int:
-    return min(limit or DEFAULT_ROWS, MAX_ROWS)
 
 
 def readings_to_pb(readings: list[StoredReading]) -> pb.Readings:

@@ -1,6 +1,7 @@
 """Synchronous use cases behind a bounded pool, so that the event loop never waits for a disk."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,8 @@ class Threads:
             while (item := await self.call(reader.next)) is not _END:
                 yield item
         finally:
-            self._executor.submit(reader.close)
+            with contextlib.suppress(RuntimeError):  # the pool is closed: so is everything that an iterator could hold
+                self._executor.submit(reader.close)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)

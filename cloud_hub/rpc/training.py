@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 from cloud_hub.core.model import JOB_ENDED, Job
 from cloud_hub.rpc.guard import Call
+from cloud_hub.rpc.requests import model_from_pb, page_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_to_ms
 from cloud_hub.services.training import StoredSpec, TrainingService
@@ -34,8 +35,9 @@ class TrainingServicer:
         return job_to_pb(await self._threads.call(self._training.get, call.who, request.id))
 
     async def ListJobs(self, request: pb.ListJobsRequest, call: Call) -> pb.ListJobsReply:
-        model = ids.model_name(request.model) if request.model else None
-        return pb.ListJobsReply(jobs=map(job_to_pb, await self._threads.call(self._training.list, call.who, model)))
+        args = (model_from_pb(request.model), page_from_pb(request.page_size, request.page_token))
+        jobs, following = await self._threads.call(self._training.list, call.who, *args)
+        return pb.ListJobsReply(jobs=map(job_to_pb, jobs), next_page_token=following)
 
     async def CancelJob(self, request: pb.GetJobRequest, call: Call) -> pb.Job:
         return job_to_pb(await self._threads.call(self._training.cancel, call.who, request.id))

@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -15,7 +15,7 @@ from cloud_hub.core.labels import checked_labels
 from cloud_hub.core.model import Device, Principal
 from cloud_hub.store import enrollment as store
 from cloud_hub.store import fleet
-from cloud_hub.store.database import Database
+from cloud_hub.store.database import Database, Tx
 from cloud_hub.trust.authority import Authority
 from edge_agent.core.clock import Clock
 from protos.contract import ids
@@ -85,12 +85,10 @@ class EnrollmentService:
         """
         now = self._clock.now()
         digest = _digest(token)
+        with self._db.read() as tx:  # strangers come this far: they must not stand in line with those who write
+            _redeemed(tx, digest, now)
         with self._db.write() as tx:
-            device_id = store.find_usable(tx, digest, now)
-            device = fleet.find(tx, device_id) if device_id is not None else None
-            if device is None:
-                log.warning("enrolment refused")
-                raise Denied(_REFUSED)
+            device = _redeemed(tx, digest, now)
             if board != device.board:
                 raise Invalid(f"the token is for a {device.board}, this device is a {board[:64]!r}: check the agent's board")
             certificate = self._authority.sign_device(
@@ -101,6 +99,16 @@ class EnrollmentService:
             fleet.enrolled(tx, device.id, f"{serial:x}", now)
         log.info("device enrolled", extra={"device": device.id, "board": board})
         return Enrolled(device_id=device.id, tenant=device.tenant, certificate_pem=certificate, ca_pem=self._authority.ca_pem)
+
+
+def _redeemed(tx: Tx, digest: Digest, now: datetime) -> Device:
+    """The device that the token is for. Raises Denied."""
+    device_id = store.find_usable(tx, digest, now)
+    device = fleet.find(tx, device_id) if device_id is not None else None
+    if device is None:
+        log.warning("enrolment refused")
+        raise Denied(_REFUSED)
+    return device
 
 
 def _digest(token: str) -> Digest:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import cache
 
 import firmware_images
+from cloud_hub.core import pages
 from cloud_hub.core.errors import Invalid, NotFound
 from cloud_hub.core.labels import checked_labels, checked_selector
-from cloud_hub.core.model import Device, Page, Principal
+from cloud_hub.core.model import Device, Principal
+from cloud_hub.core.pages import Page
+from cloud_hub.store import episodes, outbox, rollout_devices
 from cloud_hub.store import fleet as store
-from cloud_hub.store import outbox, rollout_devices
 from cloud_hub.store.database import Database, Tx
 from edge_agent.core.clock import Clock
 from protos.contract.boards import Board
@@ -20,7 +22,6 @@ from protos.contract.twin import DesiredTwin, ModelAssignment, Presence, Reporte
 
 log = logging.getLogger(__name__)
 
-MAX_PAGE = 1000
 MAX_GENERATION = 1 << 53  # no hub counts so far; a device that says so is broken
 
 
@@ -38,8 +39,7 @@ class FleetService:
 
     def list(self, who: Principal, selector: Mapping[str, str], page: Page) -> tuple[builtins.list[Device], str]:
         """Devices in the order of their ids, and the token of the next page: empty at the end. Raises Invalid."""
-        if not 1 <= page.size <= MAX_PAGE:
-            raise Invalid(f"page size must be in 1..{MAX_PAGE}, got {page.size}")
+        pages.checked(page)
         selector = checked_selector(selector)
         with self._db.read() as tx:
             devices = store.matching(tx, who.tenant, selector, after=page.token, limit=page.size + 1)
@@ -56,10 +56,14 @@ class FleetService:
         return replace(device, labels=labels)
 
     def delete(self, who: Principal, id: DeviceId) -> None:
-        """Its certificate, its token and its place in running rollouts are void; its telemetry stays. Raises NotFound."""
+        """Its certificate, its token and its place in running rollouts are void, its drift is over; its telemetry stays.
+
+        Raises NotFound.
+        """
         with self._db.write() as tx:
             owned(tx, who, id)
             rollout_devices.forget(tx, id)
+            episodes.close_all(tx, id, self._clock.now(), "the device was deleted")
             store.remove(tx, id)
         log.info("device deleted", extra={"device": id, "by": who.name})
 

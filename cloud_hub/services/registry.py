@@ -116,6 +116,11 @@ class RegistryService:
         log.info("version published", extra={"model": version.name, "version": version.version, "job": version.job_id})
         return version
 
+    def published_by(self, who: Principal, job_id: str) -> ModelVersion | None:
+        """What a training job gave."""
+        with self._db.read() as tx:
+            return store.published_by(tx, who.tenant, job_id)
+
     def assignment(
         self, version: ModelVersion, board: Board, runtimes: tuple[str, ...] = ()
     ) -> tuple[Variant, ModelAssignment]:
@@ -134,12 +139,12 @@ class RegistryService:
         return variant, assignment
 
     def readable_by(self, who: Principal, digest: Digest) -> bool:
-        """Admins read every blob; a device those of the manifests it should run or says it runs."""
-        if who.role is Role.ADMIN:
-            return True
-        if who.role is not Role.DEVICE:
+        """Admins read every published blob of their tenant; a device those of the manifests it should run or says it runs."""
+        if who.role not in (Role.ADMIN, Role.DEVICE):
             return False
         with self._db.read() as tx:
+            if who.role is Role.ADMIN:
+                return store.names_blob(tx, who.tenant, None, digest)
             device = fleet.find(tx, DeviceId(who.name))
             if device is None or device.tenant != who.tenant:
                 return False

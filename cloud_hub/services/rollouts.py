@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from cloud_hub.core import pages
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.labels import checked_selector
 from cloud_hub.core.model import (
@@ -16,6 +17,7 @@ from cloud_hub.core.model import (
     Rollout,
     RolloutState,
 )
+from cloud_hub.core.pages import FIRST, Page
 from cloud_hub.core.waves import Step, Verdict, judge
 from cloud_hub.services.dispatch import Dispatcher
 from cloud_hub.services.fleet import FleetService
@@ -33,7 +35,6 @@ log = logging.getLogger(__name__)
 
 MAX_SOAK_S = 30 * 24 * 3600
 MAX_DEVICES = 1_000_000
-_LISTED = 100
 _ACTIVE = (RolloutState.RUNNING, RolloutState.PAUSED)
 
 
@@ -91,11 +92,17 @@ class RolloutService:
         with self._db.read() as tx:
             return _whole(tx, who.tenant, id)
 
-    def list(self, who: Principal, active_only: bool = False) -> builtins.list[Rollout]:
-        """The newest 100, newest first."""
+    def list(self, who: Principal, active_only: bool = False, page: Page = FIRST) -> tuple[builtins.list[Rollout], str]:
+        """Newest first, without their devices, and the token of the next page: empty at the end. Raises Invalid."""
+        before = pages.number(pages.checked(page))
         with self._db.read() as tx:
-            listed = store.newest(tx, who.tenant, active_only=active_only, limit=_LISTED)
-            return [replace(rollout, devices=rollout_devices.of_rollout(tx, rollout.id)) for rollout in listed]
+            rows = store.newest(tx, who.tenant, active_only=active_only, before=before, limit=page.size + 1)
+        return pages.cut(rows, page)
+
+    def began(self, who: Principal, model: ModelName, version: int) -> bool:
+        """Whether there ever was a rollout of this version."""
+        with self._db.read() as tx:
+            return store.any_of(tx, who.tenant, model, version)
 
     def pause(self, who: Principal, id: str) -> Rollout:
         """No device is dispatched until it is resumed; failures still stop it. Raises NotFound, Conflict."""
@@ -142,11 +149,17 @@ class RolloutService:
         with self._db.read() as tx:
             active = store.active_ids(tx)
         for id in active:
-            more = True
-            while more:
-                with self._db.write() as tx:
-                    self._join(tx, id, now)
-                    more = self._advance(tx, id, now)
+            try:
+                self._go_on(id, now)
+            except Exception:  # outermost edge for one rollout: it must not hold up the others
+                log.exception("rollout cannot go on", extra={"rollout": id})
+
+    def _go_on(self, id: str, now: datetime) -> None:
+        more = True
+        while more:
+            with self._db.write() as tx:
+                self._join(tx, id, now)
+                more = self._advance(tx, id, now)
 
     def _start(self, tx: Tx, tenant: TenantId, rollout: Rollout) -> None:
         id, now = rollout.id, rollout.created_at

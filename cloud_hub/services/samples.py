@@ -1,6 +1,7 @@
 """What a sample must be to be taken. Files from outside are hostile until they have been decoded once."""
 
 import io
+import threading
 from collections.abc import Sequence
 
 from PIL import Image, UnidentifiedImageError
@@ -8,10 +9,12 @@ from PIL import Image, UnidentifiedImageError
 from cloud_hub.core.errors import Invalid
 
 MAX_IMAGE_BYTES = 4 << 20
-MAX_PIXELS = 25_000_000  # 75 MB decoded
+MAX_PIXELS = 25_000_000  # 100 MB decoded, and as much again while it is converted
 FORMATS = ("PNG", "JPEG", "PPM", "BMP")
 SPLITS = ("", "train", "val", "test")
 MAX_TEXT = 255  # of a label, a source or a file name
+
+_DECODERS = threading.BoundedSemaphore(2)  # at once: a few bytes may unfold to the largest picture, in every thread there is
 
 
 def check_image(image: bytes, formats: tuple[str, ...] = FORMATS) -> None:
@@ -21,7 +24,7 @@ def check_image(image: bytes, formats: tuple[str, ...] = FORMATS) -> None:
     if len(image) > MAX_IMAGE_BYTES:
         raise Invalid(f"{len(image)} bytes, more than the {MAX_IMAGE_BYTES} an image may have")
     try:
-        with Image.open(io.BytesIO(image), formats=formats) as opened:
+        with _DECODERS, Image.open(io.BytesIO(image), formats=formats) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise Invalid(f"{width} x {height} pixels, more than {MAX_PIXELS}")

@@ -1,10 +1,11 @@
 """Use cases about telemetry: landing batches exactly once, quarantine, and reading it back."""
 
 import heapq
+import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from cloud_hub.core.errors import Exhausted, Invalid
 from cloud_hub.core.model import DEFAULT_TENANT, DeviceEvent, DeviceStats, Principal, Quarantined, StoredReading
+from cloud_hub.core.seldom import Seldom
 from cloud_hub.services.versions import Versions
 from cloud_hub.store import events as event_store
 from cloud_hub.store import landing
@@ -32,6 +34,9 @@ DEFAULT_ROWS = 100_000
 MAX_ROWS = 1_000_000  # readings in one query
 PAGE_BATCHES = 16  # decoded at once: about 1,600 readings, and never more than MAX_BATCH_BYTES each
 PAGE_READINGS = 4000  # of 100 to 200 bytes each on the wire
+MAX_WAITING = 500_000  # readings held to be put in order; honest batches of a device hardly overlap
+QUARANTINE_REPLY_BYTES = 4 << 20  # payloads in one listing
+LOG_EVERY_S = 1.0  # of messages that go to quarantine: a broken device sends thousands a second
 DEADLINE_S = 60.0  # of a query, its reader's time included
 
 # What one message can do to a statement; anything else (a full disk, a lost database) is not the message's fault.
@@ -66,6 +71,7 @@ class TelemetryService:
         self._db = db
         self._clock = clock
         self._versions = Versions()
+        self._quarantines = Seldom(LOG_EVERY_S, clock)
 
     def land_many(self, tx: Tx, messages: Sequence[Incoming]) -> list[Landed]:
         """Store a group; the answer is in its order. Acknowledge after the commit, then send ``marks``.
@@ -99,7 +105,9 @@ class TelemetryService:
         """Keep a message that cannot be used; the same bytes on the same topic are counted, not kept twice."""
         topic, reason = topic.encode(errors="backslashreplace").decode()[:1024], reason.encode(errors="replace").decode()[:2048]
         store.add_quarantined(tx, _tenant_of(topic), topic, payload, reason, to_ms(self._clock.now()))
-        log.warning("message quarantined", extra={"topic": topic, "reason": reason, "bytes": len(payload)})
+        if (before := self._quarantines.turn()) is not None:
+            fields = {"topic": topic, "reason": reason, "bytes": len(payload), "not_logged": before}
+            log.warning("message quarantined", extra=fields)
 
     def query(
         self, who: Principal, device: DeviceId | None, since: datetime, until: datetime, limit: int = DEFAULT_ROWS
@@ -110,7 +118,7 @@ class TelemetryService:
 
         Raises:
             Invalid: a limit outside 1..MAX_ROWS.
-            Exhausted: it took longer than DEADLINE_S.
+            Exhausted: it took longer than DEADLINE_S, or batches overlap so much that they cannot be put in order.
         """
         if not 1 <= limit <= MAX_ROWS:
             raise Invalid(f"limit must be in 1..{MAX_ROWS}, got {limit}")
@@ -123,9 +131,14 @@ class TelemetryService:
             )
 
     def quarantined(self, who: Principal, limit: int = 100) -> list[Quarantined]:
-        """Newest first."""
+        """Newest first; once they make QUARANTINE_REPLY_BYTES the payloads of the others are left out."""
         with self._db.read() as tx:
-            return store.quarantined(tx, who.tenant, limit)
+            found = store.quarantined(tx, who.tenant, limit)
+        sizes = itertools.accumulate(len(message.payload) for message in found)
+        return [
+            message if size <= QUARANTINE_REPLY_BYTES else replace(message, payload=b"")
+            for message, size in zip(found, sizes, strict=True)
+        ]
 
     def events(self, who: Principal, device: DeviceId | None = None, limit: int = 100) -> list[DeviceEvent]:
         """Newest first."""
@@ -190,6 +203,8 @@ class TelemetryService:
                     for reading in self._readings(tx, tenant, device, batch.payload, since_ms, until_ms):
                         ms = to_ms(reading.captured_at)
                         heapq.heappush(waiting, (ms, batch.position.id, reading.lane, reading.sequence, reading))
+            if len(waiting) > MAX_WAITING:
+                raise Exhausted(f"more than {MAX_WAITING} readings of {device} are from one time: ask for a shorter one")
             more = len(stored) == PAGE_BATCHES
             if more:
                 position = stored[-1].position

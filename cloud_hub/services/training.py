@@ -9,15 +9,17 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from cloud_hub.core import cron
+from cloud_hub.core import cron, pages
 from cloud_hub.core import spec as specs
 from cloud_hub.core.config import TrainingConfig
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
+from cloud_hub.core.labels import checked_selector
 from cloud_hub.core.model import DEFAULT_TENANT, Job, JobLine, JobState, Principal, Sample
+from cloud_hub.core.pages import FIRST, Page
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.services import triggers
 from cloud_hub.store import datasets as dataset_store
-from cloud_hub.store import drift as drift_store
+from cloud_hub.store import episodes
 from cloud_hub.store import training as store
 from cloud_hub.store.database import Database, Tx
 from edge_agent.core.clock import Clock
@@ -26,7 +28,6 @@ from protos.contract.ids import ModelName, TenantId, model_name
 log = logging.getLogger(__name__)
 
 MANUAL, DRIFT, CRON, LABELS = "manual", "drift", "cron", "labels"
-MAX_JOBS = 500  # of a listing
 MAX_LINES = 10_000  # kept of a job
 MAX_LINE = 2000  # characters
 
@@ -56,6 +57,7 @@ class TrainingService:
         spec = specs.parse(yaml)
         if spec.triggers.cron:
             cron.check(spec.triggers.cron)
+        checked_selector(spec.deploy.selector)
         stored = store.StoredSpec(tenant=who.tenant, model=model_name(spec.name), yaml=yaml, updated_at=self._clock.now())
         with self._db.write() as tx:
             store.put_spec(tx, stored)
@@ -96,10 +98,12 @@ class TrainingService:
         with self._db.read() as tx:
             return _job(tx, id, who.tenant)
 
-    def list(self, who: Principal, model: ModelName | None = None) -> builtins.list[Job]:
-        """Newest first."""
+    def list(self, who: Principal, model: ModelName | None = None, page: Page = FIRST) -> tuple[builtins.list[Job], str]:
+        """Newest first, and the token of the next page: empty at the end. Raises Invalid."""
+        before = pages.number(pages.checked(page))
         with self._db.read() as tx:
-            return store.jobs(tx, who.tenant, model, MAX_JOBS)
+            rows = store.jobs(tx, who.tenant, model, before=before, limit=page.size + 1)
+        return pages.cut(rows, page)
 
     def cancel(self, who: Principal, id: str) -> Job:
         """A running worker learns of it by its next ``progress``. Raises NotFound, Conflict where the job has ended."""
@@ -273,7 +277,7 @@ class TrainingService:
             at=self._clock.now(),
         )
         store.clear_pending(tx, stored.tenant, stored.model)
-        drift_store.join_job(tx, stored.tenant, stored.model, job.id)
+        episodes.join_job(tx, stored.tenant, stored.model, job.id)
         log.info("job queued", extra={"job": job.id, "model": job.model, "trigger": trigger, "detail": detail})
         return job
 

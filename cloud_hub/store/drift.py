@@ -1,17 +1,29 @@
-"""Event-time windows of readings, what was judged of them, and episodes of drift."""
+"""Event-time windows of readings, and what was judged of them."""
 
-import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Row, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    Row,
+    Table,
+    Text,
+    delete,
+    exists,
+    select,
+)
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cloud_hub.core.drift import Streak
-from cloud_hub.core.model import DriftEpisode, DriftWindow
+from cloud_hub.core.model import DriftWindow
 from cloud_hub.store import schema
 from cloud_hub.store.database import Tx
 from protos.contract.ids import DeviceId, ModelName, TenantId
@@ -61,23 +73,6 @@ drift_windows = Table(
     Index(None, "closed", "end_ms"),
     Index(None, "device", "closed", "end_ms"),
     Index(None, "tenant", "model", "end_ms"),
-)
-
-drift_episodes = Table(
-    "drift_episodes",
-    schema.metadata,
-    schema.row_id("number"),
-    Column("id", Text, nullable=False, unique=True),
-    schema.tenant(),
-    Column("device", Text, nullable=False, index=True),
-    Column("model", Text, nullable=False),
-    Column("version", Integer, nullable=False),
-    schema.time("opened_at"),
-    schema.time("closed_at", nullable=True),
-    Column("reason", Text, nullable=False),
-    Column("told", Boolean, nullable=False),  # whoever retrains has heard of it
-    Column("job_id", Text, nullable=False),
-    Index(None, "tenant", "model"),
 )
 
 _CURSOR = "windows"
@@ -194,67 +189,16 @@ def closed_windows(tx: Tx, tenant: TenantId, model: ModelName | None, device: De
     return [_to_window(row) for row in tx.execute(query.order_by(w.end_ms.desc(), w.device, w.version).limit(limit))]
 
 
-def open_episode(
-    tx: Tx, tenant: TenantId, device: DeviceId, model: ModelName, version: int, at: datetime, reason: str
-) -> DriftEpisode:
-    episode = DriftEpisode(id=secrets.token_hex(8), device=device, model=model, version=version, opened_at=at, reason=reason)
-    tx.execute(
-        insert(drift_episodes).values(
-            id=episode.id,
-            tenant=tenant,
-            device=device,
-            model=model,
-            version=version,
-            opened_at=at,
-            reason=reason,
-            told=False,
-            job_id="",
-        )
-    )
-    return episode
+def any_closed(tx: Tx, before_ms: int) -> bool:
+    """Whether there are closed windows that ended before."""
+    w = drift_windows.c
+    return bool(tx.execute(select(exists().where(w.closed.is_(True) & (w.end_ms < before_ms)))).scalar())
 
 
-def open_episodes(tx: Tx, device: DeviceId) -> list[DriftEpisode]:
-    e = drift_episodes.c
-    rows = tx.execute(select(drift_episodes).where((e.device == device) & e.closed_at.is_(None)).order_by(e.number))
-    return [_to_episode(row) for row in rows]
-
-
-def close_episode(tx: Tx, episode: DriftEpisode, at: datetime, why: str) -> None:
-    """``why`` is added to its reason."""
-    closed = {"closed_at": at, "reason": f"{episode.reason}; closed: {why}"}
-    tx.execute(update(drift_episodes).where(drift_episodes.c.id == episode.id).values(closed))
-
-
-def untold(tx: Tx) -> Sequence[DriftEpisode]:
-    """Open episodes that nobody who retrains has heard of, oldest first."""
-    e = drift_episodes.c
-    rows = tx.execute(select(drift_episodes).where(e.told.is_(False) & e.closed_at.is_(None)).order_by(e.number))
-    return [_to_episode(row) for row in rows]
-
-
-def told(tx: Tx, id: str, job_id: str) -> None:
-    """``job_id`` is empty where there is no job yet; one that it was given meanwhile stays."""
-    e = drift_episodes.c
-    tx.execute(update(drift_episodes).where(e.id == id).values(told=True))
-    if job_id:
-        tx.execute(update(drift_episodes).where((e.id == id) & (e.job_id == "")).values(job_id=job_id))
-
-
-def join_job(tx: Tx, tenant: TenantId, model: ModelName, job_id: str) -> None:
-    """Open episodes of a model that have no job yet have this one."""
-    e = drift_episodes.c
-    waiting = (e.tenant == tenant) & (e.model == model) & e.closed_at.is_(None) & (e.job_id == "")
-    tx.execute(update(drift_episodes).where(waiting).values(job_id=job_id))
-
-
-def episodes(tx: Tx, tenant: TenantId, model: ModelName | None, open_only: bool, limit: int) -> list[DriftEpisode]:
-    """Newest first."""
-    e = drift_episodes.c
-    query = select(drift_episodes).where(e.tenant == tenant).order_by(e.number.desc()).limit(limit)
-    query = query.where(e.model == model) if model is not None else query
-    query = query.where(e.closed_at.is_(None)) if open_only else query
-    return [_to_episode(row) for row in tx.execute(query)]
+def remove_closed(tx: Tx, before_ms: int) -> int:
+    """Those windows; how many there were."""
+    w = drift_windows.c
+    return tx.execute(delete(drift_windows).where(w.closed.is_(True) & (w.end_ms < before_ms))).rowcount
 
 
 def _to_window(row: Row[Any]) -> DriftWindow:
@@ -272,17 +216,4 @@ def _to_window(row: Row[Any]) -> DriftWindow:
         confidence_psi=row.confidence_psi,
         confidence_shift=row.confidence_shift,
         drifted=bool(row.drifted),
-    )
-
-
-def _to_episode(row: Row[Any]) -> DriftEpisode:
-    return DriftEpisode(
-        id=row.id,
-        device=DeviceId(row.device),
-        model=ModelName(row.model),
-        version=row.version,
-        opened_at=row.opened_at,
-        reason=row.reason,
-        closed_at=row.closed_at,
-        job_id=row.job_id,
     )

@@ -178,11 +178,12 @@ def of_manifest(tx: Tx, tenant: TenantId, digest: Digest) -> ModelVersion | None
     return find_version(tx, tenant, ModelName(row.name), row.version) if row else None
 
 
-def names_blob(tx: Tx, tenant: TenantId, manifests: Sequence[Digest], digest: Digest) -> bool:
-    """Whether ``digest`` is one of these published manifests, or the artifact or golden set of one."""
+def names_blob(tx: Tx, tenant: TenantId, manifests: Sequence[Digest] | None, digest: Digest) -> bool:
+    """Whether ``digest`` is one of these published manifests (None: any), or the artifact or golden set of one."""
     f = model_variants.c
     named = or_(f.manifest_digest == digest, f.artifact_digest == digest, f.golden_digest == digest)
-    query = select(f.target).where(f.tenant == tenant, f.manifest_digest.in_(manifests), named).limit(1)
+    query = select(f.target).where(f.tenant == tenant, named).limit(1)
+    query = query if manifests is None else query.where(f.manifest_digest.in_(manifests))
     return tx.execute(query).first() is not None
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    exists,
     func,
     insert,
     select,
@@ -73,11 +74,18 @@ def find(tx: Tx, id: str) -> tuple[TenantId, Rollout] | None:
     return (TenantId(row.tenant), _rollout(row)) if row else None
 
 
-def newest(tx: Tx, tenant: TenantId, *, active_only: bool, limit: int) -> list[Rollout]:
-    """Newest first."""
+def newest(tx: Tx, tenant: TenantId, *, active_only: bool, before: int | None, limit: int) -> list[tuple[int, Rollout]]:
+    """Those numbered below ``before`` (None: all), newest first, each with its number."""
     query = active(select(rollouts)) if active_only else select(rollouts)
-    rows = tx.execute(query.where(rollouts.c.tenant == tenant).order_by(rollouts.c.number.desc()).limit(limit)).all()
-    return [_rollout(row) for row in rows]
+    query = query.where(rollouts.c.tenant == tenant)
+    query = query if before is None else query.where(rollouts.c.number < before)
+    return [(row.number, _rollout(row)) for row in tx.execute(query.order_by(rollouts.c.number.desc()).limit(limit))]
+
+
+def any_of(tx: Tx, tenant: TenantId, model: ModelName, version: int) -> bool:
+    """Whether there ever was one of this version."""
+    own = (rollouts.c.tenant == tenant) & (rollouts.c.model == model) & (rollouts.c.version == version)
+    return bool(tx.execute(select(exists().where(own))).scalar())
 
 
 def active_ids(tx: Tx) -> list[str]:

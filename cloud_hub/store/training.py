@@ -170,11 +170,13 @@ def active_job(tx: Tx, tenant: TenantId, model: ModelName) -> Job | None:
     return _job(row) if row else None
 
 
-def jobs(tx: Tx, tenant: TenantId, model: ModelName | None, limit: int) -> list[Job]:
-    """Newest first."""
+def jobs(tx: Tx, tenant: TenantId, model: ModelName | None, *, before: int | None, limit: int) -> list[tuple[int, Job]]:
+    """Those numbered below ``before`` (None: all), newest first, each with its number."""
     j = training_jobs.c
     query = select(training_jobs).where(j.tenant == tenant).order_by(j.number.desc()).limit(limit)
-    return [_job(row) for row in tx.execute(query if model is None else query.where(j.model == model))]
+    query = query if model is None else query.where(j.model == model)
+    query = query if before is None else query.where(j.number < before)
+    return [(row.number, _job(row)) for row in tx.execute(query)]
 
 
 def next_queued(tx: Tx) -> Job | None:

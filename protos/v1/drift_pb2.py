@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/drift.proto\x12\x0btideline.v1\"\x99\x01\n\x0c\x44riftEpisode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x14\n\x0copened_at_ms\x18\x05 \x01(\x03\x12\x14\n\x0c\x63losed_at_ms\x18\x06 \x01(\x03\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0e\n\x06job_id\x18\x08 \x01(\t\"\xca\x01\n\x0b\x44riftWindow\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x10\n\x08start_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\x10\n\x08readings\x18\x06 \x01(\r\x12\x11\n\tlabel_psi\x18\x07 \x01(\x01\x12\x16\n\x0e\x63onfidence_psi\x18\x08 \x01(\x01\x12\x18\n\x10\x63onfidence_shift\x18\t \x01(\x01\x12\x0f\n\x07\x64rifted\x18\n \x01(\x08\"7\n\x13ListEpisodesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\"@\n\x11ListEpisodesReply\x12+\n\x08\x65pisodes\x18\x01 \x03(\x0b\x32\x19.tideline.v1.DriftEpisode\"E\n\x12ListWindowsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"=\n\x10ListWindowsReply\x12)\n\x07windows\x18\x01 \x03(\x0b\x32\x18.tideline.v1.DriftWindow2\xa8\x01\n\x05\x44rift\x12P\n\x0cListEpisodes\x12 .tideline.v1.ListEpisodesRequest\x1a\x1e.tideline.v1.ListEpisodesReply\x12M\n\x0bListWindows\x12\x1f.tideline.v1.ListWindowsRequest\x1a\x1d.tideline.v1.ListWindowsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/drift.proto\x12\x0btideline.v1\"\x99\x01\n\x0c\x44riftEpisode\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x14\n\x0copened_at_ms\x18\x05 \x01(\x03\x12\x14\n\x0c\x63losed_at_ms\x18\x06 \x01(\x03\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0e\n\x06job_id\x18\x08 \x01(\t\"\xca\x01\n\x0b\x44riftWindow\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x10\n\x08start_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\x10\n\x08readings\x18\x06 \x01(\r\x12\x11\n\tlabel_psi\x18\x07 \x01(\x01\x12\x16\n\x0e\x63onfidence_psi\x18\x08 \x01(\x01\x12\x18\n\x10\x63onfidence_shift\x18\t \x01(\x01\x12\x0f\n\x07\x64rifted\x18\n \x01(\x08\"^\n\x13ListEpisodesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x11ListEpisodesReply\x12+\n\x08\x65pisodes\x18\x01 \x03(\x0b\x32\x19.tideline.v1.DriftEpisode\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x12ListWindowsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"=\n\x10ListWindowsReply\x12)\n\x07windows\x18\x01 \x03(\x0b\x32\x18.tideline.v1.DriftWindow2\xa8\x01\n\x05\x44rift\x12P\n\x0cListEpisodes\x12 .tideline.v1.ListEpisodesRequest\x1a\x1e.tideline.v1.ListEpisodesReply\x12M\n\x0bListWindows\x12\x1f.tideline.v1.ListWindowsRequest\x1a\x1d.tideline.v1.ListWindowsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRIFTWINDOW']._serialized_start=195
   _globals['_DRIFTWINDOW']._serialized_end=397
   _globals['_LISTEPISODESREQUEST']._serialized_start=399
-  _globals['_LISTEPISODESREQUEST']._serialized_end=454
-  _globals['_LISTEPISODESREPLY']._serialized_start=456
-  _globals['_LISTEPISODESREPLY']._serialized_end=520
-  _globals['_LISTWINDOWSREQUEST']._serialized_start=522
-  _globals['_LISTWINDOWSREQUEST']._serialized_end=591
-  _globals['_LISTWINDOWSREPLY']._serialized_start=593
-  _globals['_LISTWINDOWSREPLY']._serialized_end=654
-  _globals['_DRIFT']._serialized_start=657
-  _globals['_DRIFT']._serialized_end=825
+  _globals['_LISTEPISODESREQUEST']._serialized_end=493
+  _globals['_LISTEPISODESREPLY']._serialized_start=495
+  _globals['_LISTEPISODESREPLY']._serialized_end=584
+  _globals['_LISTWINDOWSREQUEST']._serialized_start=586
+  _globals['_LISTWINDOWSREQUEST']._serialized_end=655
+  _globals['_LISTWINDOWSREPLY']._serialized_start=657
+  _globals['_LISTWINDOWSREPLY']._serialized_end=718
+  _globals['_DRIFT']._serialized_start=721
+  _globals['_DRIFT']._serialized_end=889
 # @@protoc_insertion_point(module_scope)

@@ -51,18 +51,24 @@ class DriftWindow(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., readings: _Optional[int] = ..., label_psi: _Optional[float] = ..., confidence_psi: _Optional[float] = ..., confidence_shift: _Optional[float] = ..., drifted: _Optional[bool] = ...) -> None: ...
 
 class ListEpisodesRequest(_message.Message):
-    __slots__ = ("model", "open_only")
+    __slots__ = ("model", "open_only", "page_size", "page_token")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OPEN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     model: str
     open_only: bool
-    def __init__(self, model: _Optional[str] = ..., open_only: _Optional[bool] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, model: _Optional[str] = ..., open_only: _Optional[bool] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListEpisodesReply(_message.Message):
-    __slots__ = ("episodes",)
+    __slots__ = ("episodes", "next_page_token")
     EPISODES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     episodes: _containers.RepeatedCompositeFieldContainer[DriftEpisode]
-    def __init__(self, episodes: _Optional[_Iterable[_Union[DriftEpisode, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, episodes: _Optional[_Iterable[_Union[DriftEpisode, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ListWindowsRequest(_message.Message):
     __slots__ = ("model", "device_id", "limit")

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,8 @@ import typer
 
 import firmware_images
 from cloud_hub.app.hubctl.failure import refused
-from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
+from cloud_hub.app.hubctl.hub import TIMEOUT_S
+from cloud_hub.app.hubctl.listing import listed
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import of, pairs
 from protos.v1 import fleet_pb2 as pb
@@ -57,7 +57,8 @@ def list_(
     """List devices."""
     session = of(context)
     with session.hub() as hub:
-        devices = [plain(device) for device in _devices(hub, pairs(select or (), "--select"))]
+        selector = pb.Selector(match=pairs(select or (), "--select"))
+        devices = listed(hub.fleet.ListDevices, pb.ListDevicesRequest(selector=selector), "devices")
     columns = ("id", "board", "labels", "enrolled", "presence", "last_seen", "model", "update")
     rows = devices if session.out.json else map(_row, devices)
     session.out.rows(rows, columns, empty="no devices")
@@ -104,17 +105,6 @@ def list_boards(context: typer.Context) -> None:
     columns = ("name", "kind", "architecture", "runtimes", "memory_mb", "storage_mb", "max_model_bytes", "description")
     rows = [{name: getattr(board, name) for name in columns} | {"runtimes": list(board.runtimes)} for board in known]
     of(context).out.rows(rows, columns, empty="no boards")
-
-
-def _devices(hub: Hub, match: dict[str, str]) -> Iterator[pb.Device]:
-    token = ""
-    while True:
-        request = pb.ListDevicesRequest(selector=pb.Selector(match=match), page_token=token)
-        reply = hub.fleet.ListDevices(request, timeout=TIMEOUT_S)
-        yield from reply.devices
-        token = reply.next_page_token
-        if not token:
-            return
 
 
 def _row(device: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cloud_hub.app.hubctl.hub import TIMEOUT_S
+from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import of
 from protos.v1 import drift_pb2 as pb
@@ -16,14 +17,17 @@ Model = Annotated[str, typer.Option(help="Of this model only.")]
 
 @app.command()
 def episodes(
-    context: typer.Context, model: Model = "", open: Annotated[bool, typer.Option("--open", help="Open ones only.")] = False
+    context: typer.Context,
+    model: Model = "",
+    open: Annotated[bool, typer.Option("--open", help="Open ones only.")] = False,
+    limit: Limit = 100,
 ) -> None:
-    """List drift episodes."""
+    """List drift episodes, newest first."""
     session = of(context)
     with session.hub() as hub:
-        found = hub.drift.ListEpisodes(pb.ListEpisodesRequest(model=model, open_only=open), timeout=TIMEOUT_S).episodes
+        found = listed(hub.drift.ListEpisodes, pb.ListEpisodesRequest(model=model, open_only=open), "episodes", limit)
     columns = ("id", "device_id", "model", "version", "opened_at", "closed_at", "job_id", "reason")
-    session.out.rows(map(plain, found), columns, empty="no drift")
+    session.out.rows(found, columns, empty="no drift")
 
 
 @app.command()

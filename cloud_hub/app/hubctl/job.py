@@ -7,6 +7,7 @@ import typer
 
 from cloud_hub.app.hubctl.failure import ExitCode, Failure
 from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
+from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.output import printable
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import Session, of
@@ -37,13 +38,15 @@ def run(
 
 
 @app.command("list")
-def list_(context: typer.Context, model: Annotated[str, typer.Option(help="Of this model only.")] = "") -> None:
-    """List jobs."""
+def list_(
+    context: typer.Context, model: Annotated[str, typer.Option(help="Of this model only.")] = "", limit: Limit = 100
+) -> None:
+    """List jobs, newest first."""
     session = of(context)
     with session.hub() as hub:
-        jobs = hub.training.ListJobs(pb.ListJobsRequest(model=model), timeout=TIMEOUT_S).jobs
+        jobs = listed(hub.training.ListJobs, pb.ListJobsRequest(model=model), "jobs", limit)
     columns = ("id", "model", "state", "trigger", "stage", "progress", "published_version", "created_at", "reason")
-    session.out.rows(map(plain, jobs), columns, empty="no jobs")
+    session.out.rows(jobs, columns, empty="no jobs")
 
 
 @app.command()

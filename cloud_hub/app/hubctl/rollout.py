@@ -8,6 +8,7 @@ import typer
 
 from cloud_hub.app.hubctl.failure import ExitCode, Failure
 from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
+from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import Session, of, pairs
 from cloud_hub.app.hubctl.watch import watch as watch_stream
@@ -61,13 +62,15 @@ def create(
 
 @app.command("list")
 def list_(
-    context: typer.Context, active: Annotated[bool, typer.Option("--active", help="Not ended ones only.")] = False
+    context: typer.Context,
+    active: Annotated[bool, typer.Option("--active", help="Not ended ones only.")] = False,
+    limit: Limit = 100,
 ) -> None:
-    """List rollouts."""
+    """List rollouts, newest first."""
     session = of(context)
     with session.hub() as hub:
-        found = hub.rollouts.ListRollouts(pb.ListRolloutsRequest(active_only=active), timeout=TIMEOUT_S).rollouts
-    session.out.rows(map(plain, found), _COLUMNS, empty="no rollouts")
+        found = listed(hub.rollouts.ListRollouts, pb.ListRolloutsRequest(active_only=active), "rollouts", limit)
+    session.out.rows(found, _COLUMNS, empty="no rollouts")
 
 
 @app.command()

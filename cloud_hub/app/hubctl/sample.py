@@ -1,15 +1,14 @@
 """``hubctl sample``: looking at images and labelling them."""
 
-from collections.abc import Iterator
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cloud_hub.app.hubctl.failure import refused
-from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
+from cloud_hub.app.hubctl.hub import TIMEOUT_S
+from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.rows import Rows
 from cloud_hub.app.hubctl.session import of
@@ -40,13 +39,13 @@ def list_(
     dataset: Annotated[str, typer.Argument(help="Dataset name.")],
     labelled: Annotated[Labelled, typer.Option(help="With a label, without, or all.")] = Labelled.ALL,
     device: Annotated[str, typer.Option(help="Captured by this device only.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Rows at most; 0: all.")] = 100,
+    limit: Limit = 100,
 ) -> None:
     """List samples."""
     session = of(context)
     with session.hub() as hub:
-        found = _samples(hub, pb.ListSamplesRequest(dataset=dataset, labelled=_LABELLED[labelled], device_id=device))
-        rows = [plain(sample) for sample in islice(found, limit or None)]
+        request = pb.ListSamplesRequest(dataset=dataset, labelled=_LABELLED[labelled], device_id=device)
+        rows = listed(hub.datasets.ListSamples, request, "samples", limit)
     columns = ("id", "label", "predicted", "confidence", "split", "device_id", "reason", "captured_at", "name")
     session.out.rows(rows, columns, empty="no samples")
 
@@ -80,15 +79,6 @@ def label(
     with session.hub() as hub:
         reply = hub.datasets.LabelSamples(pb.LabelSamplesRequest(labels=labels), timeout=TIMEOUT_S)
     session.out.done(f"labelled {reply.labelled}", plain(reply))
-
-
-def _samples(hub: Hub, request: pb.ListSamplesRequest) -> Iterator[pb.Sample]:
-    while True:
-        reply = hub.datasets.ListSamples(request, timeout=TIMEOUT_S)
-        yield from reply.samples
-        request.page_token = reply.next_page_token
-        if not reply.next_page_token:
-            return
 
 
 def _read(path: Path) -> list[tuple[str, str]]:

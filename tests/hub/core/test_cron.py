@@ -38,3 +38,8 @@ def test_a_long_absence_is_due_once() -> None:
 def test_what_is_no_schedule_is_refused(fields: str) -> None:
     with pytest.raises(Invalid):
         cron.check(fields)
+
+
+def test_a_schedule_that_never_comes_is_refused() -> None:
+    with pytest.raises(Invalid, match="never due"):
+        cron.check("0 0 30 2 *")

@@ -10,6 +10,7 @@ from cloud_hub.core.config import DriftConfig
 from cloud_hub.core.drift import (
     Change,
     Streak,
+    baseline_of,
     compare,
     confidence_histogram,
     follow,
@@ -122,3 +123,8 @@ def test_an_episode_opens_once_and_closes_once() -> None:
         changes.append(change)
     assert [number for number, change in enumerate(changes) if change is Change.OPEN] == [3, 13]
     assert [number for number, change in enumerate(changes) if change is Change.CLOSE] == [10]
+
+
+def test_two_files_that_answer_the_same_frames_are_one_sample_each() -> None:
+    labels, confidence = np.array([0, 1, 0, 1]), np.full(4, 0.9)
+    assert baseline_of(("a", "b"), labels, confidence, files=2).samples == 2

@@ -53,6 +53,9 @@ def test_a_rollout_is_steered(hub: RunningHub, run: Run, ask: Ask) -> None:
     run("rollout", "pause", id, code=4)
     assert ask("rollout", "rollback", id)["state"] == "rolled_back"
     assert id in run("rollout", "list").stdout
+    hub.publish("steer")
+    newer = ask("rollout", "create", "steer", "--version", "2", "--select", "id=cam-steer")["id"]
+    assert [r["id"] for r in ask("rollout", "list", "--limit", "1")] == [newer]
     run("rollout", "create", "steer", "--alias", "nobody", code=3)
 
 

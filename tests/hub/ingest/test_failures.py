@@ -75,6 +75,19 @@ def test_a_message_that_brings_out_a_bug_goes_to_quarantine_and_the_others_land(
     assert all("internal error: ZeroDivisionError" in reason for reason in running.reasons())
 
 
+def test_a_hub_that_can_land_nothing_says_so_loudly_and_not_for_every_message(
+    running: Ingesting, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing(running, *[ZeroDivisionError("bug")] * 1000)
+    running.hub.device("cam-a")
+    device = running.client("cam-a")
+    for first in range(0, 200, 10):
+        running.send(device, "cam-a", batch(first), wait=False)
+    wait_for(lambda: running.ingest.counters.quarantined == 20, "all of them in quarantine")
+    [said] = [record for record in caplog.records if record.levelname == "ERROR" and "report this bug" in record.message]
+    assert said.exc_info is not None
+
+
 def test_a_hub_killed_between_landing_and_acknowledging_stores_once(tmp_path: Path) -> None:
     made = Ingesting(tmp_path)
     made.broker.start()

@@ -133,3 +133,22 @@ def test_pictures_can_be_split_one_by_one_on_request() -> None:
     spec = parse("name: d\ndata: {dataset: d, split_by: image}")
     splits = data.load(spec, LABELS, digits(600))
     assert splits.report.notes == []
+
+
+def test_unpinned_pictures_follow_the_pinned_ones_of_their_source() -> None:
+    def track(i: int) -> str:
+        return f"track-{i % 30}"
+
+    pinned = [sample(noise(i), LABELS[i % 2], source=track(i), split="val" if i % 2 else "test") for i in range(30)]
+    later = [sample(noise(100 + i), LABELS[i % 2], source=track(i)) for i in range(60)]
+    split_of = _by_split([*digits(), *pinned, *later])
+    assert [split_of[one.digest] for one in later] == ["val" if i % 2 else "test" for i in range(60)]
+
+
+def test_what_comes_later_is_not_parted_because_only_two_splits_are_pinned() -> None:
+    given = [sample(noise(i), LABELS[i % 2], source=f"s{i}", split="val" if i % 3 == 0 else "train") for i in range(150)]
+    captured = [sample(noise(1000 + i), LABELS[i % 2], source=f"camera {i // 10}") for i in range(100)]
+    split_of = _by_split([*given, *captured])
+    assert {split_of[one.digest] for one in given} == {"train", "val", "test"}
+    for start in range(0, 100, 10):
+        assert len({split_of[one.digest] for one in captured[start : start + 10]}) == 1

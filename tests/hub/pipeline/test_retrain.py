@@ -161,7 +161,7 @@ def test_the_baseline_is_what_the_published_files_say_on_validation(trained: Tra
     baseline = trained.package.baseline
     assert sum(baseline.label_share) == pytest.approx(1)
     assert sum(baseline.confidence_share) == pytest.approx(1)
-    assert baseline.samples == 2 * len(trained.splits.val)
+    assert baseline.samples == len(trained.splits.val)
     manifest = trained.manifest("onnx-int8")
     loaded = load(manifest.format, trained.package.blobs[manifest.artifact.digest])
     logits = run(loaded, trained.splits.val.frames, manifest.preprocess)

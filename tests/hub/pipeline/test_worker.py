@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from cloud_hub.app import setup
+from cloud_hub.app.worker import Worker
 from cloud_hub.core.config import HubConfig, load
-from cloud_hub.core.errors import NotFound
+from cloud_hub.core.errors import Exhausted, NotFound
 from cloud_hub.core.model import Job, JobState, Principal, Role
 from cloud_hub.services.datasets import DatasetService, NewSample
 from cloud_hub.services.registry import CHAMPION, RegistryService
@@ -22,6 +23,7 @@ from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
 from edge_agent.core.clock import SystemClock
 from protos.contract.ids import ModelName
+from tests.hub.fleet_parts import Hub as FleetHub
 from tests.hub.pipeline.parts import LABELS, digits
 
 ADMIN = Principal(role=Role.ADMIN, name="ada")
@@ -201,3 +203,58 @@ def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None
         assert process is None or process.poll() is None, "the worker ended early"
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(0.05)
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> Iterator[tuple[FleetHub, Worker]]:
+    """A claimed job of model signs in a hub that has devices, and its worker, which must not train."""
+    hub = FleetHub(tmp_path)
+    training = TrainingService(hub.db, hub.clock)
+    DatasetService(hub.db, hub.artifacts, hub.clock).create(ADMIN, "signs", ("stop", "yield"))
+    training.put_spec(ADMIN, yaml.safe_dump({"name": "signs", "data": {"dataset": "signs"}, "deploy": {"auto": True}}))
+    training.run(ADMIN, ModelName("signs"))
+    job = training.claim()
+    assert job is not None
+    yield hub, Worker(HubConfig(data_dir=tmp_path), hub.db, job)
+    hub.db.close()
+
+
+def _job(hub: FleetHub) -> Job:
+    return TrainingService(hub.db, hub.clock).list(ADMIN)[0][0]
+
+
+def test_a_job_that_published_before_it_died_trains_no_more_and_starts_one_rollout(
+    signs: tuple[FleetHub, Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, worker = signs
+    monkeypatch.setattr(worker, "_train", lambda *_: pytest.fail("it has published already"))
+    device = hub.device("cam-1")
+    hub.publish(job_id=_job(hub).id)
+    worker.run(tmp_path)
+    assert (_job(hub).state, _job(hub).published_version) == (JobState.PUBLISHED, 1)
+    device.commits()
+    worker.run(tmp_path)
+    assert len(hub.rollouts.list(ADMIN)[0]) == 1
+
+
+def test_a_rollout_that_cannot_start_does_not_fail_a_job_that_published(
+    signs: tuple[FleetHub, Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, worker = signs
+    hub.publish(job_id=_job(hub).id)
+    monkeypatch.setattr("cloud_hub.services.rollouts.MAX_SOAK_S", 1)
+    worker.run(tmp_path)
+    assert _job(hub).state is JobState.PUBLISHED
+
+
+def test_a_busy_database_is_no_verdict_on_a_job(
+    signs: tuple[FleetHub, Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise Exhausted("the database is busy")
+
+    hub, worker = signs
+    monkeypatch.setattr(worker, "_train", busy)
+    with pytest.raises(Exhausted):
+        worker.run(tmp_path)
+    assert _job(hub).state is JobState.RUNNING, "the runner queues it again"

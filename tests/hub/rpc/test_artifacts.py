@@ -16,7 +16,7 @@ def download(channel: grpc.Channel, digest: str, offset: int = 0) -> list[pb.Chu
 
 
 def test_a_download_goes_on_from_where_it_broke(hub: RunningHub) -> None:
-    digest = hub.services.artifacts.put(BLOB)
+    digest = hub.publish("large", artifact=BLOB).variants[0].artifact_digest
     with hub.channel(hub.user) as channel:
         whole, rest = download(channel, digest), download(channel, digest, offset=1_500_000)
         nothing_left = download(channel, digest, offset=len(BLOB))
@@ -28,7 +28,7 @@ def test_a_download_goes_on_from_where_it_broke(hub: RunningHub) -> None:
 
 
 def test_an_offset_beyond_the_end_is_told_so(hub: RunningHub) -> None:
-    digest = hub.services.artifacts.put(b"short")
+    digest = hub.publish("small", artifact=b"short").variants[0].artifact_digest
     with hub.channel(hub.user) as channel, pytest.raises(grpc.RpcError) as refused:
         download(channel, digest, offset=6)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

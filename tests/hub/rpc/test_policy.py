@@ -79,6 +79,8 @@ def test_a_role_reaches_a_method_only_where_the_table_says_so(
     if not served:
         assert code is grpc.StatusCode.UNIMPLEMENTED, details  # not on that port at all
         assert role not in POLICY[path].roles or path == ENROLL
+    elif role is Role.ANONYMOUS and role not in POLICY[path].roles:
+        assert (code, details) == (grpc.StatusCode.UNAUTHENTICATED, f"{path} needs a client certificate")
     elif role in POLICY[path].roles:
         refusal = f"may not call {path}" in details or f"{path} needs a client certificate" in details
         assert not refusal and code not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL), details

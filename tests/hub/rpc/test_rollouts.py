@@ -101,3 +101,12 @@ def test_a_rollout_is_paused_resumed_and_aborted_once(hub: RunningHub, stub: rol
     assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert action.id in [rollout.id for rollout in stub.ListRollouts(pb.ListRolloutsRequest()).rollouts]
     assert action.id not in [rollout.id for rollout in stub.ListRollouts(pb.ListRolloutsRequest(active_only=True)).rollouts]
+
+
+def test_a_listing_comes_in_pages_and_leaves_the_devices_out(hub: RunningHub, stub: rollouts_pb2_grpc.RolloutsStub) -> None:
+    made = [started(hub, stub, f"page-{number}").id for number in range(3)]
+    first = stub.ListRollouts(pb.ListRolloutsRequest(page_size=2))
+    assert [rollout.id for rollout in first.rollouts] == made[:0:-1]
+    second = stub.ListRollouts(pb.ListRolloutsRequest(page_size=2, page_token=first.next_page_token))
+    assert second.rollouts[0].id == made[0]
+    assert not any(rollout.devices for rollout in (*first.rollouts, *second.rollouts))

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cloud_hub.rpc.credentials import ServerCertificate
 from cloud_hub.rpc.server import build_server
-from protos.v1 import fleet_pb2, fleet_pb2_grpc
+from protos.v1 import fleet_pb2, fleet_pb2_grpc, rollouts_pb2, rollouts_pb2_grpc
 from tests.hub.rpc.running import BROKER, RunningHub
 
 DEADLINE_S = 20.0
@@ -121,3 +121,36 @@ def test_a_new_connection_gets_a_new_server_certificate_in_time(hub: RunningHub)
     assert certificate._newest() is first
     clock.time += timedelta(days=2)
     assert certificate._newest() is not first
+
+
+def test_a_device_has_a_bounded_number_of_calls_and_the_others_go_on(hub: RunningHub) -> None:
+    with hub.channel(hub.device("cam-greedy")) as greedy, hub.channel(hub.device("cam-modest")) as modest:
+        stub = health_pb2_grpc.HealthStub(greedy)
+        watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(16)]
+        for watch in watches:
+            next(watch)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+        health_pb2_grpc.HealthStub(modest).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_stranger_cannot_hold_places_of_the_enrolment_port(hub: RunningHub) -> None:
+    with hub.enroll_channel() as channel, pytest.raises(grpc.RpcError) as refused:
+        next(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S))
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_watchers_leave_threads_for_the_others(tmp_path: Path) -> None:
+    running = RunningHub(tmp_path, threads=2)
+    running.device("cam-a")
+    running.publish("watched")
+    with running.channel(running.user) as channel:
+        stub = rollouts_pb2_grpc.RolloutsStub(channel)
+        id = stub.CreateRollout(rollouts_pb2.CreateRolloutRequest(model="watched", version=1)).id
+        watches = [stub.WatchRollout(rollouts_pb2.GetRolloutRequest(id=id)) for _ in range(64)]
+        for watch in watches:
+            next(watch)
+        for _ in range(20):
+            fleet_pb2_grpc.FleetStub(channel).ListDevices(fleet_pb2.ListDevicesRequest(), timeout=5)
+    running.close()

@@ -76,3 +76,15 @@ def test_an_error_of_an_iterator_reaches_the_reader(threads: Threads) -> None:
 
     with pytest.raises(ValueError, match="broken"):
         asyncio.run(consume())
+
+
+def test_a_reader_may_leave_after_the_pool_is_closed() -> None:
+    async def consume() -> int:
+        pool = Threads(1)
+        async with aclosing(pool.each(lambda: iter([1, 2, 3]))) as items:
+            async for item in items:
+                pool.close()
+                return item
+        return 0
+
+    assert asyncio.run(consume()) == 1

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
-from cloud_hub.core.model import Page, Principal, Role
+from cloud_hub.core.model import Principal, Role
+from cloud_hub.core.pages import Page
 from cloud_hub.services.datasets import CapturedSample, DatasetService, NewSample, Refused
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
@@ -244,3 +245,9 @@ def test_a_sample_row_always_has_its_image(datasets: DatasetService, artifacts: 
     samples, _ = datasets.list_samples(ADMIN, "numbers", None, None, Page())
     assert [artifacts.read(sample.digest) for sample in samples] == [image(number) for number in range(3)]
     assert len({Digest(sample.digest) for sample in samples}) == 3
+
+
+def test_labels_come_in_bounded_parts(datasets: DatasetService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_hub.services.datasets.MAX_LABELLED", 2)
+    with pytest.raises(Invalid, match="more than 2"):
+        datasets.label(ADMIN, [(str(number), "one") for number in range(3)])

@@ -13,14 +13,16 @@ from sqlalchemy import select
 
 from cloud_hub.core.config import DriftConfig
 from cloud_hub.core.errors import NotReady
-from cloud_hub.core.model import DriftEpisode
+from cloud_hub.core.model import DriftEpisode, Principal
 from cloud_hub.services import drift as service
 from cloud_hub.services.drift import DriftService
+from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.store import drift as store
+from cloud_hub.store import fleet as fleet_store
 from cloud_hub.store.database import Database
 from protos.contract import codec
-from protos.contract.ids import DeviceId, ModelName
+from protos.contract.ids import DeviceId, ModelName, TenantId
 from protos.contract.telemetry import Batch
 from tests.hub.fleet_parts import ADMIN, STRANGER, Clock
 from tests.hub.telemetry_parts import CAM, START, TENANT, batch, clean, dark, publish
@@ -59,9 +61,9 @@ class Site:
         self.asked.append(episode)
         return self.answer(episode)
 
-    def land(self, sent: Batch, device: DeviceId = CAM) -> None:
+    def land(self, sent: Batch, device: DeviceId = CAM, tenant: TenantId = TENANT) -> None:
         with self.db.write() as tx:
-            self.telemetry.land(tx, TENANT, device, sent, codec.encode_batch(sent), self.clock.now())
+            self.telemetry.land(tx, tenant, device, sent, codec.encode_batch(sent), self.clock.now())
 
     def send(
         self, readings: Callable[..., tuple[NDArray[Any], NDArray[Any]]] = clean, *, version: int = 1, tick: bool = True
@@ -79,6 +81,9 @@ class Site:
         self.window += 1
         if tick:
             self.drift.tick()
+
+    def episodes(self, who: Principal, open_only: bool = False) -> list[DriftEpisode]:
+        return self.drift.episodes(who, open_only=open_only)[0]
 
     def idle(self, seconds: float = 200.0) -> None:
         self.clock.advance(seconds)
@@ -102,7 +107,7 @@ def test_windows_are_folded_judged_and_hold_every_reading_once(site: Site) -> No
         (READINGS, READINGS, READINGS)
     ] * 5
     assert not any(window.drifted for window in windows)
-    assert site.drift.episodes(ADMIN) == []
+    assert site.episodes(ADMIN) == []
 
 
 def test_a_window_closes_only_when_later_readings_or_time_have_passed_it(site: Site) -> None:
@@ -172,7 +177,7 @@ def test_drift_opens_one_episode_says_why_and_asks_once(site: Site) -> None:
         site.send()
     for _ in range(6):
         site.send(dark)
-    [episode] = site.drift.episodes(ADMIN)
+    [episode] = site.episodes(ADMIN)
     assert (episode.device, episode.model, episode.version, episode.job_id) == (CAM, "digits", 1, "job-1")
     assert episode.opened_at == START + 5 * WINDOW
     assert episode.closed_at is None
@@ -185,17 +190,17 @@ def test_drift_opens_one_episode_says_why_and_asks_once(site: Site) -> None:
 def test_one_drifted_window_is_no_episode(site: Site) -> None:
     for readings in (clean, dark, clean, dark, clean, clean):
         site.send(readings)
-    assert site.drift.episodes(ADMIN) == []
+    assert site.episodes(ADMIN) == []
 
 
 def test_an_episode_closes_once_after_quiet_windows_and_a_new_one_may_open(site: Site) -> None:
     for readings in [dark] * 3 + [clean] * 5 + [dark] * 3 + [clean]:
         site.send(readings)
-    again, first = site.drift.episodes(ADMIN)
+    again, first = site.episodes(ADMIN)
     assert first.closed_at == START + 6 * WINDOW
     assert first.reason.endswith("; closed: 3 quiet windows in a row")
     assert again.closed_at is None
-    assert site.drift.episodes(ADMIN, open_only=True) == [again]
+    assert site.episodes(ADMIN, open_only=True) == [again]
     assert len(site.asked) == 2
 
 
@@ -207,7 +212,7 @@ def test_windows_too_small_to_judge_neither_open_nor_close(site: Site) -> None:
         site.sequence, site.window = site.sequence + 5, site.window + 1
     site.send(dark)
     site.idle()
-    [episode] = site.drift.episodes(ADMIN)
+    [episode] = site.episodes(ADMIN)
     assert episode.opened_at == START + 4 * WINDOW
 
 
@@ -219,7 +224,7 @@ def test_a_restart_between_any_two_steps_changes_nothing(site: Site) -> None:
         site.restart()
     site.idle()
     assert [window.readings for window in site.drift.windows(ADMIN)] == [READINGS] * 5
-    assert len(site.drift.episodes(ADMIN)) == 1
+    assert len(site.episodes(ADMIN)) == 1
     assert len(site.asked) == 1
 
 
@@ -256,7 +261,7 @@ def test_an_episode_that_could_not_be_told_is_told_later_and_then_never_again(si
     site.answer = refuse
     for _ in range(4):
         site.send(dark)
-    assert {asked.id for asked in site.asked} == {site.drift.episodes(ADMIN)[0].id}
+    assert {asked.id for asked in site.asked} == {site.episodes(ADMIN)[0].id}
     tries = len(site.asked)
     assert tries > 1
     site.answer = lambda episode: ""
@@ -264,7 +269,7 @@ def test_an_episode_that_could_not_be_told_is_told_later_and_then_never_again(si
     for _ in range(3):
         site.drift.tick()
     assert len(site.asked) == tries + 1
-    assert site.drift.episodes(ADMIN)[0].job_id == ""
+    assert site.episodes(ADMIN)[0].job_id == ""
 
 
 def test_a_new_version_closes_the_episode_of_the_old_one_and_starts_anew(site: Site) -> None:
@@ -272,12 +277,12 @@ def test_a_new_version_closes_the_episode_of_the_old_one_and_starts_anew(site: S
     for _ in range(3):
         site.send(dark)
     site.send(clean, version=2)
-    [episode] = site.drift.episodes(ADMIN)
+    [episode] = site.episodes(ADMIN)
     assert episode.closed_at is not None
     assert episode.reason.endswith("; closed: digits:2 runs instead")
     for _ in range(3):
         site.send(dark, version=2)
-    assert [(one.version, one.closed_at is None) for one in site.drift.episodes(ADMIN)] == [(2, True), (1, False)]
+    assert [(one.version, one.closed_at is None) for one in site.episodes(ADMIN)] == [(2, True), (1, False)]
 
 
 def test_devices_are_judged_apart(site: Site) -> None:
@@ -288,11 +293,11 @@ def test_devices_are_judged_apart(site: Site) -> None:
         at = START + number * WINDOW
         site.land(batch(number * 60, 60, at=at, step_ms=1000, labels=labels, confidence=confidence), other)
         site.drift.tick()
-    assert [episode.device for episode in site.drift.episodes(ADMIN)] == [CAM]
+    assert [episode.device for episode in site.episodes(ADMIN)] == [CAM]
     assert {window.device for window in site.drift.windows(ADMIN)} == {CAM, other}
     assert {window.device for window in site.drift.windows(ADMIN, device=other)} == {other}
     assert site.drift.windows(ADMIN, ModelName("signs")) == []
-    assert (site.drift.windows(STRANGER), site.drift.episodes(STRANGER)) == ([], [])
+    assert (site.drift.windows(STRANGER), site.episodes(STRANGER)) == ([], [])
 
 
 def test_windows_of_one_reading_column_survive_the_database(site: Site) -> None:
@@ -303,3 +308,42 @@ def test_windows_of_one_reading_column_survive_the_database(site: Site) -> None:
     [window] = site.drift.windows(ADMIN)
     assert (row.closed, tuple(row.label_counts)) == (True, window.label_counts)
     assert window.confidence_sum == pytest.approx(READINGS * 0.92, rel=0.05)
+
+
+def test_a_device_that_was_made_again_for_another_tenant_leaves_nothing_behind_and_takes_nothing_along(site: Site) -> None:
+    other = STRANGER.tenant
+    publish(site.db, 1, tenant=other)
+    for _ in range(3):
+        site.send(dark)
+    assert [episode.tenant for episode in site.asked] == [TENANT]
+    for number in range(4):
+        labels, confidence = dark(site.rng, READINGS)
+        at = START + (site.window + number) * WINDOW
+        sent = batch(number * 60, 60, at=at, step_ms=1000, labels=labels, confidence=confidence, epoch="e2")
+        site.clock.advance(60)
+        site.land(sent, tenant=other)
+        site.drift.tick()
+    [old], [new] = site.episodes(ADMIN), site.episodes(STRANGER)
+    assert old.closed_at is not None and new.closed_at is None
+    assert [episode.tenant for episode in site.asked] == [TENANT, other]
+    assert len(site.drift.windows(ADMIN)) == 3
+    assert all(window.start >= START + 3 * WINDOW for window in site.drift.windows(STRANGER))
+
+
+def test_the_drift_of_a_deleted_device_is_over(site: Site) -> None:
+    with site.db.write() as tx:
+        fleet_store.add(tx, CAM, TENANT, "camera-x86", {}, site.clock.now())
+    for _ in range(3):
+        site.send(dark)
+    FleetService(site.db, site.clock).delete(ADMIN, CAM)
+    assert site.episodes(ADMIN, open_only=True) == []
+
+
+def test_windows_are_kept_for_so_many_days(site: Site) -> None:
+    for _ in range(3):
+        site.send()
+    site.idle()
+    site.idle(DriftConfig().keep_days * 86_400.0 - 150)
+    assert len(site.drift.windows(ADMIN)) < 3
+    site.idle()
+    assert site.drift.windows(ADMIN) == []

@@ -135,3 +135,8 @@ def test_only_the_certificate_given_last_is_good_and_none_after_deletion(hub: Hu
     again = x509.load_pem_x509_certificate(hub.enrollment.enroll(token, csr(), BOARD).certificate_pem.encode())
     assert hub.fleet.certified(device.id, again.serial_number)
     assert not hub.fleet.certified(device.id, first.serial_number)
+
+
+def test_a_stranger_is_refused_without_waiting_for_whoever_writes(hub: Hub) -> None:
+    with hub.db.write(), pytest.raises(Denied):
+        hub.enrollment.enroll("guess", csr(), BOARD)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cloud_hub.core.errors import Invalid, NotFound
-from cloud_hub.core.model import Page
+from cloud_hub.core.pages import Page
 from protos.contract import ids
 from protos.contract.ids import DeviceId, TenantId
 from protos.contract.telemetry import MAX_SEQUENCE

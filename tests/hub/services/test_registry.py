@@ -197,6 +197,7 @@ def test_a_device_reads_only_the_blobs_of_what_it_should_run_or_runs(hub: Hub) -
     assert not hub.registry.readable_by(replace(who, tenant=STRANGER.tenant), first.artifact_digest)
     assert not hub.registry.readable_by(Principal(role=Role.ANONYMOUS, name=""), first.artifact_digest)
     assert hub.registry.readable_by(ADMIN, first.artifact_digest)
+    assert not hub.registry.readable_by(STRANGER, first.artifact_digest)
     hub.fleet.delete(ADMIN, device.id)
     assert not hub.registry.readable_by(who, first.artifact_digest)
 

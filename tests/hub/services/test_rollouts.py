@@ -7,7 +7,10 @@ import pytest
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.model import Rollout, RolloutDevice, RolloutState
 from cloud_hub.services import dispatch
+from cloud_hub.store import rollout_devices
+from cloud_hub.store.database import Tx
 from protos.contract import ids
+from protos.contract.ids import DeviceId
 from protos.contract.update import UpdateState
 from tests.hub.fleet_parts import ADMIN, SIGNS, STRANGER, Device, Hub
 
@@ -327,7 +330,7 @@ def test_what_has_failed_cannot_be_acted_on(hub: Hub, action: str) -> None:
 def test_another_tenant_sees_and_changes_nothing(hub: Hub) -> None:
     hub.device("cam-0")
     rollout = _start(hub)
-    assert hub.rollouts.list(STRANGER) == []
+    assert hub.rollouts.list(STRANGER) == ([], "")
     for action in (hub.rollouts.get, hub.rollouts.pause, hub.rollouts.abort, hub.rollouts.rollback):
         with pytest.raises(NotFound):
             action(STRANGER, rollout.id)
@@ -343,7 +346,7 @@ def test_a_rollout_needs_a_version_a_device_and_numbers_in_bounds(hub: Hub) -> N
         _start(hub, 9)
     with pytest.raises(Invalid, match="soak_s"):
         _start(hub, soak_s=-1)
-    assert hub.rollouts.list(ADMIN) == []
+    assert hub.rollouts.list(ADMIN) == ([], "")
 
 
 # -- change around it ---------------------------------------------------------------------------------------------------
@@ -470,3 +473,21 @@ def test_what_is_on_trial_is_not_what_a_device_is_sent_back_to(hub: Hub) -> None
     other.report(UpdateState.FAILED, "no")
     sent = device.receives()
     assert sent is not None and sent.model is None
+
+
+def test_a_rollout_that_brings_out_a_bug_does_not_hold_up_the_others(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(tx: Tx, id: str) -> set[DeviceId]:
+        if id == broken.id:
+            raise ZeroDivisionError("bug")
+        return known(tx, id)
+
+    hub.publish(name="other")
+    hub.device("cam-1", site="a")
+    two = hub.device("cam-2", site="b")
+    broken = hub.rollouts.create(ADMIN, SIGNS, 1, {"site": "a"})
+    sound = hub.rollouts.create(ADMIN, ids.model_name("other"), 1, {"site": "b"}, soak_s=10)
+    two.commits()
+    known = rollout_devices.taken
+    monkeypatch.setattr(rollout_devices, "taken", taken)
+    hub.tick(11)
+    assert _get(hub, sound).state is RolloutState.SUCCEEDED

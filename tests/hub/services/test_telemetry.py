@@ -194,3 +194,35 @@ def test_stats_add_up_over_streams_and_count_gaps(db: Database, telemetry: Telem
     assert (stats.device, stats.batches, stats.records, stats.gap_records) == (CAM, 3, 20, 42)
     assert stats.last_captured_at == START + timedelta(milliseconds=900)
     assert telemetry.stats(ADMIN, DeviceId("cam-2")).devices == [other]
+
+
+def test_batches_that_all_claim_one_time_cannot_fill_the_memory(
+    db: Database, telemetry: TelemetryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_WAITING", 150)
+    land(db, telemetry, *[message(batch(first, at=START, step_ms=1)) for first in range(0, 400, 10)])
+    with pytest.raises(Exhausted, match="from one time"):
+        everything(telemetry)
+
+
+def test_a_listing_of_large_quarantined_messages_fits_into_a_reply(
+    db: Database, telemetry: TelemetryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "QUARANTINE_REPLY_BYTES", 250)
+    with db.write() as tx:
+        for number in range(4):
+            telemetry.quarantine(tx, "tl/v1/default/cam-1/up/status", bytes([number]) * 100, "poison")
+    assert [len(message.payload) for message in telemetry.quarantined(ADMIN)] == [100, 100, 0, 0]
+
+
+def test_a_flood_of_poison_is_logged_once_a_second_with_what_was_kept_back(
+    db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    telemetry = TelemetryService(db, clock)
+    with db.write() as tx:
+        for number in range(100):
+            clock.advance(0.015)
+            telemetry.quarantine(tx, "tl/v1/default/cam-1/up/status", bytes([number]), "poison")
+    said = [vars(record)["not_logged"] for record in caplog.records if record.message == "message quarantined"]
+    assert said[0] == 0 and len(said) == 2 and 60 <= said[1] <= 70

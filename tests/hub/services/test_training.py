@@ -12,10 +12,11 @@ import pytest
 
 from cloud_hub.core.config import TrainingConfig
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
-from cloud_hub.core.model import Job, JobState, Page
+from cloud_hub.core.model import Job, JobState
+from cloud_hub.core.pages import Page
 from cloud_hub.services.datasets import DatasetService, NewSample
 from cloud_hub.services.training import TrainingService
-from cloud_hub.store import drift as drift_store
+from cloud_hub.store import episodes
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database
 from protos.contract.ids import ModelName
@@ -63,7 +64,7 @@ class Trainer:
         self.training.tick()
 
     def jobs(self) -> list[Job]:
-        return self.training.list(ADMIN)
+        return self.training.list(ADMIN)[0]
 
     def complete(self, state: JobState = JobState.PUBLISHED) -> Job:
         self.clock.advance(1)
@@ -118,7 +119,7 @@ def test_a_job_goes_from_queue_to_version(trainer: Trainer) -> None:
     assert ended.ended_at is not None
     with pytest.raises(NotFound):
         trainer.training.get(STRANGER, job.id)
-    assert trainer.training.list(ADMIN, ModelName("signs")) == []
+    assert trainer.training.list(ADMIN, ModelName("signs")) == ([], "")
 
 
 def test_a_run_needs_a_spec_and_a_data_set(trainer: Trainer) -> None:
@@ -238,14 +239,15 @@ def test_drift_does_not_train_where_the_spec_says_no_or_is_missing(trainer: Trai
 def test_a_job_names_itself_in_the_open_episodes_of_its_model(trainer: Trainer) -> None:
     with trainer.db.write() as tx:
         for model in (DIGITS, ModelName("signs")):
-            drift_store.open_episode(tx, TENANT, CAM, model, 1, START, "labels moved")
+            episodes.add(tx, TENANT, CAM, model, 1, START, "labels moved")
     trainer.put(spec(min_new_labels=2))
     trainer.training.request(DIGITS, "drift", "cam-1")
     trainer.add(2)
     trainer.tick()
     [job] = trainer.jobs()
     with trainer.db.read() as tx:
-        found = {episode.model: episode.job_id for episode in drift_store.episodes(tx, TENANT, None, True, 10)}
+        rows = episodes.newest(tx, TENANT, None, True, before=None, limit=10)
+        found = {episode.model: episode.job_id for _, episode in rows}
     assert found == {"digits": job.id, "signs": ""}
 
 
@@ -412,3 +414,8 @@ def test_training_sees_every_labelled_sample_in_an_order_of_its_own(trainer: Tra
     assert trainer.training.training_labels("numbers") == LABELS
     with pytest.raises(NotFound):
         trainer.training.training_samples("letters")
+
+
+def test_a_spec_that_could_never_be_deployed_is_refused_when_it_is_put(trainer: Trainer) -> None:
+    with pytest.raises(Invalid, match="selector"):
+        trainer.training.put_spec(ADMIN, "{name: m, data: {dataset: d}, deploy: {selector: {model: 'No Name'}}}")
