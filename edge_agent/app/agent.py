@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_agent.app.keep import Keeper
 from edge_agent.app.notify import notify
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Membership, Reporter
+from edge_agent.app.starts import LASTED_S, Starts
 from edge_agent.app.wakeup import StopSignals, Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core.backoff import Backoff
@@ -50,11 +52,13 @@ class Parts:
     clock: Clock
     spool: Spool
     perceiver: Perceiver
+    keeper: Keeper
     watcher: Watcher
     engine: UpdateEngine
     network: Network
     reporter: Reporter
     wakeup: Wakeup
+    starts: Starts
     ends_with_source: bool  # otherwise a source that ends leaves an agent that syncs and updates
 
 
@@ -65,6 +69,7 @@ class Agent:
         self._stopping = threading.Event()
         self._watched = threading.Event()  # the source has ended
         self._status_at = float("-inf")
+        self._lasts_at: float | None = None  # monotonic; None: it has lasted
 
     def changed(self) -> None:
         """The standing of updates is another one: tell the hub and the people. From any thread."""
@@ -79,19 +84,23 @@ class Agent:
         """
         parts = self._parts
         watching = self._start("watch", self._watch)
+        keeping = self._start("keep", parts.keeper.run)
         others = [self._start("update", parts.engine.run), self._start("network", parts.network.run)]
         notify("READY=1")
+        self._lasts_at = parts.clock.monotonic() + LASTED_S
         while not signals.received:
             if self._watched.is_set() and parts.ends_with_source:
                 break
             if (busy_s := parts.perceiver.busy_s()) > STUCK_S:
-                self._stop(watching, others)
+                self._stop([watching, keeping], others)
                 raise AgentError(f"an inference has hung for {busy_s:.0f} s: start the agent again, as its service does")
             notify("WATCHDOG=1")
             self._refresh_status()
+            self._note_lasting()
             parts.wakeup.wait(TICK_S)
         log.info("stopping", extra={"signal": signals.received})
-        self._stop(watching, others)
+        self._stop([watching, keeping], others)
+        parts.starts.lasted()
 
     def _watch(self) -> None:
         try:
@@ -109,14 +118,24 @@ class Agent:
                     return target()
                 except Exception as error:  # a thread's outermost edge: said aloud, and begun again
                     log.exception("part failed", extra={"part": name})
-                    detail = f"{name}: {type(error).__name__}: {error}"[:500]
-                    happening = Happening(at=self._parts.clock.now(), kind="agent.fault", detail=detail)
-                    self._parts.spool.append(happening, Lane.CRITICAL)
+                    self._tell_fault(f"{name}: {type(error).__name__}: {error}"[:500])
                     self._stopping.wait(backoff.next())
 
         thread = threading.Thread(target=body, name=name, daemon=True)
         thread.start()
         return thread
+
+    def _note_lasting(self) -> None:
+        if self._lasts_at is not None and self._parts.clock.monotonic() >= self._lasts_at:
+            self._lasts_at = None
+            self._parts.starts.lasted()
+
+    def _tell_fault(self, detail: str) -> None:
+        happening = Happening(at=self._parts.clock.now(), kind="agent.fault", detail=detail)
+        try:
+            self._parts.spool.append(happening, Lane.CRITICAL)
+        except Exception:  # the spool may be what failed: a thread must not end over that
+            log.exception("fault not told")
 
     def _refresh_status(self) -> None:
         now = self._parts.clock.monotonic()
@@ -125,17 +144,20 @@ class Agent:
             self._status_at = now
             self._write_status("running")
 
-    def _stop(self, watching: threading.Thread, others: list[threading.Thread]) -> None:
+    def _stop(self, seeing: list[threading.Thread], others: list[threading.Thread]) -> None:
+        """In the order of the data's way, so that what was seen is spooled before the rest ends."""
         notify("STOPPING=1")
         self._stopping.set()
         parts = self._parts
-        parts.watcher.stop()
-        watching.join(JOIN_S)
+        for thread, stop in zip(seeing, (parts.watcher.stop, parts.keeper.stop), strict=True):
+            stop()
+            thread.join(JOIN_S)
         parts.spool.flush()
         parts.engine.stop()
         parts.network.stop()
         for thread in others:
             thread.join(JOIN_S)
+        for thread in (*seeing, *others):
             if thread.is_alive():
                 log.warning("thread does not end", extra={"part": thread.name})
         self._write_status("stopped")

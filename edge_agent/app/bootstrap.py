@@ -1,5 +1,6 @@
 """The composition root: configuration in, running agent out. The first inference waits for nothing that can come later."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -11,10 +12,12 @@ from typing import TextIO
 
 from edge_agent.app import logs
 from edge_agent.app.agent import Agent, Parts
+from edge_agent.app.keep import Keeper
 from edge_agent.app.network import HubNetwork
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Reporter, Self
 from edge_agent.app.runner import ModelRunner
+from edge_agent.app.starts import MANY, Starts
 from edge_agent.app.wakeup import StopSignals, Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core.backoff import Backoff
@@ -23,6 +26,7 @@ from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import AgentError, ConfigError, DiskFull
 from edge_agent.core.model import Happening
 from edge_agent.core.ports import Spool
+from edge_agent.decide.budget import Budget
 from edge_agent.decide.store import CaptureFolder
 from edge_agent.infer import runtimes
 from edge_agent.sense.sources import open_source
@@ -63,14 +67,17 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple
     source = open_source(config.source, clock)
     spool = SqliteSpool(config.data_dir / "spool.sqlite", config.spool, clock)
     captures = CaptureFolder(config.data_dir / "captures", config.capture.max_bytes)
-    perceiver = Perceiver(spool, captures, clock)
+    budget = Budget(config.capture.per_hour, clock, captures.folder / "budget")
+    keeper = Keeper(captures, spool, budget)
+    perceiver = Perceiver(spool, keeper, clock)
+    starts = Starts(config.data_dir / "starts")  # what follows may be what brings the process down
     slots = Slots(config.data_dir / "models")
     engine = UpdateEngine(
         slots,
         _journal(config.data_dir, slots, clock),
         config.update,
         Surroundings(
-            runner=ModelRunner(perceiver, config, clock),
+            runner=ModelRunner(perceiver, config, budget),
             connect=lambda: network.connect(),
             online=lambda: network.membership.broker_connected,
             clock=clock,
@@ -87,7 +94,7 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple
         started_at=clock.now(),
         data_dir=config.data_dir,
     )
-    reporter = Reporter(me, perceiver=perceiver, engine=engine, spool=spool, captures=captures, clock=clock)
+    reporter = Reporter(me, perceiver=perceiver, keeper=keeper, engine=engine, spool=spool, captures=captures, clock=clock)
     network = HubNetwork(
         config,
         me,
@@ -102,15 +109,17 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple
         clock=clock,
         spool=spool,
         perceiver=perceiver,
+        keeper=keeper,
         watcher=Watcher(source, perceiver, max_frames=max_frames),
         engine=engine,
         network=network,
         reporter=reporter,
         wakeup=wakeup,
+        starts=starts,
         ends_with_source=max_frames is not None,
     )
     agent = Agent(parts)
-    engine.boot()
+    engine.boot(suspect=starts.failed >= MANY)
     log.info(
         "agent starts",
         extra={"boot_id": me.boot_id, "version": me.agent_version, "model": perceiver.active and perceiver.active.digest},
@@ -126,9 +135,9 @@ class _claim:
             data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file: TextIO = (data_dir / "agent.lock").open("w")
         except OSError as error:
-            raise ConfigError(
-                f"data_dir {data_dir} cannot be used: {error.strerror}; give a folder this user may write"
-            ) from error
+            # A full or failing disk may mend: ending as a wrong configuration does, the service would never be started again.
+            kind = AgentError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS) else ConfigError
+            raise kind(f"data_dir {data_dir} cannot be used: {error.strerror}; give a folder this user may write") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -4,12 +4,12 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 
+from edge_agent.app.keep import Keeper, Wanted
 from edge_agent.app.meter import Meter
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import BadFrame, InferenceError
 from edge_agent.core.model import Frame, Happening, Outcome, Prediction
-from edge_agent.core.ports import Captures, Spool
-from edge_agent.decide.capture import make_capture
+from edge_agent.core.ports import Spool
 from edge_agent.decide.policy import Policy
 from edge_agent.infer.classifier import Classifier
 from protos.contract.ids import Digest
@@ -33,8 +33,8 @@ class Active:
 class Perceiver:
     """Runs frames through the model there is. ``see`` is for one thread, ``swap`` and the counters for any."""
 
-    def __init__(self, spool: Spool, captures: Captures, clock: Clock) -> None:
-        self._spool, self._captures, self._clock = spool, captures, clock
+    def __init__(self, spool: Spool, keeper: Keeper, clock: Clock) -> None:
+        self._spool, self._keeper, self._clock = spool, keeper, clock
         self._active: Active | None = None
         self.total = Meter()  # over all models since the start
         self.skipped_frames = 0  # no model
@@ -61,7 +61,10 @@ class Perceiver:
             self.equipped.clear()
 
     def see(self, frame: Frame) -> Outcome | None:
-        """Infer, decide, keep and spool; None where the frame gave no outcome. Never raises for a bad frame or inference."""
+        """Infer, decide and spool; None where the frame gave no outcome. Never raises for a bad frame or inference.
+
+        ``captured`` of what is returned says that the frame was handed to the keeper, who spools the record with it.
+        """
         active = self._active  # read once: it may be swapped while we work
         if active is None:
             self.skipped_frames += 1
@@ -81,20 +84,22 @@ class Perceiver:
             self._busy_since = None
         for meter in (active.meter, self.total):
             meter.succeeded(prediction.latency_ms)
-        outcome = self._decide(active, frame, prediction)
-        self._spool.append(outcome)
+        outcome = self._tell(active, frame, prediction)
         if not self.inferred.is_set():
             self.inferred.set()
             log.info("first inference", extra={"latency_ms": round(outcome.latency_ms, 3)})
         return outcome
 
-    def _decide(self, active: Active, frame: Frame, prediction: Prediction) -> Outcome:
+    def _tell(self, active: Active, frame: Frame, prediction: Prediction) -> Outcome:
         outcome, reason = active.policy.decide(frame, prediction)
-        if reason is None:
-            return outcome
-        labels = active.classifier.manifest.classification.labels
-        kept = self._captures.add(make_capture(frame, prediction, reason, active.digest, labels))
-        return outcome if kept else replace(outcome, captured=False)
+        if reason is not None:
+            labels = active.classifier.manifest.classification.labels
+            wanted = Wanted(frame=frame, prediction=prediction, outcome=outcome, reason=reason, labels=labels)
+            if self._keeper.offer(wanted):
+                return outcome
+            outcome = replace(outcome, captured=False)
+        self._spool.append(outcome)
+        return outcome
 
     def _failed(self, active: Active, error: InferenceError) -> None:
         for meter in (active.meter, self.total):

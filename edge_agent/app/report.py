@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edge_agent.app.keep import Keeper
 from edge_agent.app.perceive import Perceiver
 from edge_agent.core.clock import Clock
 from edge_agent.core.ports import Captures, Spool
@@ -42,9 +43,17 @@ class Reporter:
     """Collects from all parts; for any thread."""
 
     def __init__(
-        self, me: Self, *, perceiver: Perceiver, engine: UpdateEngine, spool: Spool, captures: Captures, clock: Clock
+        self,
+        me: Self,
+        *,
+        perceiver: Perceiver,
+        keeper: Keeper,
+        engine: UpdateEngine,
+        spool: Spool,
+        captures: Captures,
+        clock: Clock,
     ) -> None:
-        self._me, self._perceiver, self._engine = me, perceiver, engine
+        self._me, self._perceiver, self._keeper, self._engine = me, perceiver, keeper, engine
         self._spool, self._captures, self._clock = spool, captures, clock
 
     def health(self) -> Health:
@@ -114,6 +123,7 @@ class Reporter:
             },
             "frames_without_model": self._perceiver.skipped_frames,
             "bad_frames": self._perceiver.bad_frames,
+            "frames_not_kept": self._keeper.missed,
         }
         path = self._me.data_dir / STATUS_FILE
         temporary = path.with_name(f".{STATUS_FILE}.tmp")

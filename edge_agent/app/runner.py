@@ -4,10 +4,10 @@ from random import Random
 
 from edge_agent.app.meter import Meter
 from edge_agent.app.perceive import Active, Perceiver
-from edge_agent.core.clock import Clock
 from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import BadModel
-from edge_agent.decide.policy import Budget, Policy
+from edge_agent.decide.budget import Budget
+from edge_agent.decide.policy import Policy
 from edge_agent.infer import canary, runtimes
 from edge_agent.infer.classifier import Classifier
 from edge_agent.update.probation import Vitals
@@ -21,9 +21,8 @@ _RUN_BY = {Format.ONNX: {"onnx"}, Format.TFLITE: {"tflite", "tflite-legacy"}}
 
 
 class ModelRunner:
-    def __init__(self, perceiver: Perceiver, config: AgentConfig, clock: Clock) -> None:
-        self._perceiver, self._config, self._clock = perceiver, config, clock
-        self._budget = Budget(config.capture.per_hour, clock)  # one for all models: an update does not refill it
+    def __init__(self, perceiver: Perceiver, config: AgentConfig, budget: Budget) -> None:
+        self._perceiver, self._config, self._budget = perceiver, config, budget
 
     def unrunnable(self, manifest: Manifest) -> str:
         here = runtimes.available()
@@ -52,5 +51,5 @@ class ModelRunner:
             raise BadModel(f"slot {slot.name}: {error}") from error
         digest = digest_of(data)
         runtime = runtimes.load_verified(manifest, slot.model, self._config.infer.threads)
-        policy = Policy(manifest.classification, self._config.capture, Random(), self._clock, model=digest, budget=self._budget)
+        policy = Policy(manifest.classification, self._config.capture, Random(), self._budget, model=digest)
         return Active(digest=digest, classifier=Classifier(manifest, runtime), policy=policy, meter=Meter())

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from edge_agent.core.backoff import Backoff
-from edge_agent.core.errors import LinkDown, Refused
+from edge_agent.core.errors import LinkDown, Permanent, Retryable
 from edge_agent.core.model import Capture
 from edge_agent.core.ports import Captures, Hub
 
@@ -27,18 +27,20 @@ class Uploader:
     def run(self) -> None:
         """Until ``stop``."""
         while not self._stop.is_set():
-            pending = self._captures.pending(AT_ONCE) if self._captures.count() else ()
-            if not pending:
-                self._stop.wait(LOOK_S)
-                continue
             try:
+                pending = self._captures.pending(AT_ONCE) if self._captures.count() else ()
                 self._upload(pending)
+                pause = 0.0 if pending else LOOK_S
                 self._backoff.reset()
-            except LinkDown as error:
-                self._hang_up()
+            except Retryable as error:
                 pause = self._backoff.next()
                 log.info("uploads wait", extra={"error": str(error), "pause_s": round(pause, 1)})
-                self._stop.wait(pause)
+                self._hang_up()
+            except Exception:  # the thread's outermost edge: without it nothing would be uploaded until a restart
+                pause = self._backoff.next()
+                log.exception("upload failed")
+                self._hang_up()
+            self._stop.wait(pause)
         self._hang_up()
 
     def stop(self) -> None:
@@ -51,7 +53,7 @@ class Uploader:
             hub = self._dial()
             try:
                 hub.upload(capture)
-            except Refused as error:
+            except Permanent as error:
                 log.warning("the hub refuses a capture, dropped", extra={"digest": capture.digest, "error": str(error)})
             self._captures.remove(capture.digest)
 

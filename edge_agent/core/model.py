@@ -20,12 +20,10 @@ class Frame:
     key: int = 0  # 64-bit hash of source and name; 0 where the source has no names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What one inference gave."""
 
-    logits: NDArray[np.float32]  # (classes,)
-    probabilities: NDArray[np.float32]  # (classes,), sums to 1
     label: int
     confidence: float  # 0..1, of label
     latency_ms: float  # of the runtime alone

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from edge_agent.core.clock import Clock
 from edge_agent.core.config import CaptureConfig
 from edge_agent.core.model import Frame, Outcome, Prediction
+from edge_agent.decide.budget import Budget
 from protos.contract.ids import Digest
 from protos.contract.manifest import ClassificationSpec
 
@@ -12,31 +12,11 @@ UNCERTAIN = "uncertain"
 CONTROL = "control"
 
 
-class Budget:
-    """A token bucket: ``per_hour`` at once, and the same again over each hour. Not thread-safe."""
-
-    def __init__(self, per_hour: int, clock: Clock) -> None:
-        self._per_hour = per_hour
-        self._clock = clock
-        self._tokens = float(per_hour)
-        self._at = clock.monotonic()
-
-    def take(self) -> bool:
-        """Take one, if there is one."""
-        now = self._clock.monotonic()
-        self._tokens = min(float(self._per_hour), self._tokens + (now - self._at) * self._per_hour / 3600)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Policy:
     """What one model's predictions mean. Not thread-safe.
 
     The control sample is drawn before anyone looks at the confidence: only so does it stay a fair picture of what the device
-    sees. Hand the ``budget`` on when the model changes, or each model starts with a full one.
+    sees. The ``budget`` is one for all models: a change of model does not refill it.
     """
 
     def __init__(
@@ -44,12 +24,11 @@ class Policy:
         classification: ClassificationSpec,
         capture: CaptureConfig,
         rng: Random,
-        clock: Clock,
+        budget: Budget,
         *,
         model: Digest,
-        budget: Budget | None = None,
     ) -> None:
-        self.budget = budget or Budget(capture.per_hour, clock)
+        self._budget = budget
         self._min_confidence = classification.min_confidence
         self._control_rate = capture.control_rate
         self._rng = rng
@@ -58,12 +37,12 @@ class Policy:
     def decide(self, frame: Frame, prediction: Prediction) -> tuple[Outcome, str | None]:
         """The outcome, and why its frame is to be kept (CONTROL, UNCERTAIN) or None.
 
-        ``captured`` says what was decided: where keeping the frame then fails, clear it.
+        ``captured`` says what was decided: where the frame is then not kept, clear it.
         """
         uncertain = prediction.confidence < self._min_confidence
         control = self._rng.random() < self._control_rate
         reason = CONTROL if control else UNCERTAIN if uncertain else None
-        if reason is not None and not self.budget.take():
+        if reason is not None and not self._budget.take():
             reason = None
         outcome = Outcome(
             captured_at=frame.captured_at,

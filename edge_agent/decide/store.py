@@ -34,7 +34,7 @@ class CaptureFolder:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = folder
+        self.folder = folder
         self._max_bytes = max_bytes
         self._lock = Lock()
         self._entries = _recover(folder)
@@ -53,7 +53,7 @@ class CaptureFolder:
                 write_atomic(self._png(entry), capture.png)
                 write_atomic(self._json(entry), sidecar)
             except OSError as error:
-                _log.warning("capture not kept", extra={"reason": str(error), "folder": str(self._folder)})
+                _log.warning("capture not kept", extra={"reason": str(error), "folder": str(self.folder)})
                 self._delete(entry)
                 return False
             self._entries[capture.digest] = entry
@@ -89,17 +89,17 @@ class CaptureFolder:
             return len(self._entries)
 
     def _png(self, entry: _Entry) -> Path:
-        return self._folder / f"{entry.stem}.png"
+        return self.folder / f"{entry.stem}.png"
 
     def _json(self, entry: _Entry) -> Path:
-        return self._folder / f"{entry.stem}.json"
+        return self.folder / f"{entry.stem}.json"
 
     def _delete(self, entry: _Entry) -> None:
         """The sidecar first: a PNG alone does not count."""
         with contextlib.suppress(OSError):
             self._json(entry).unlink(missing_ok=True)
             self._png(entry).unlink(missing_ok=True)
-            sync_folder(self._folder)
+            sync_folder(self.folder)
 
 
 def _recover(folder: Path) -> dict[Digest, _Entry]:

@@ -191,7 +191,7 @@ def _target(path: str) -> int | str:
 
 def _name(path: str) -> str:
     if "://" in path:
-        return urlsplit(path).hostname or "camera"
+        return urlsplit(_without_credentials(path)).hostname or "camera"
     return f"video{path}" if path.isdigit() else Path(path).stem
 
 
@@ -200,4 +200,7 @@ def _without_credentials(path: str) -> str:
     if "://" not in path:
         return path
     scheme, _, rest = path.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+    before, _, behind = rest.rpartition("@")
+    if "?" in before:  # a password with "?", or a query with "@": which one, only the camera knows
+        return f"{scheme}://..."
+    return f"{scheme}://{behind.partition('?')[0]}"

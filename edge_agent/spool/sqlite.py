@@ -39,7 +39,7 @@ class SqliteSpool:
     """
 
     def __init__(self, path: Path, config: SpoolConfig, clock: Clock) -> None:
-        """Raises ConfigError where another process has the file, DiskFull where it cannot be made."""
+        """Raises Retryable where another process has the file, DiskFull where it cannot be made."""
         self._path, self._config, self._clock = path, config, clock
         self._intake = Intake(clock)
         self._lock = threading.RLock()  # guards the store and all below
@@ -243,13 +243,25 @@ class SqliteSpool:
         """A new file and epoch. What is still in memory is numbered anew, behind an event that says so."""
         aside = set_aside(self._path)
         log.error("spool set aside", extra={"path": str(self._path), "aside": str(aside), "error": str(error)})
-        store = Store(self._path, max_bytes=self._config.max_bytes)
+        store = self._new_file(aside)
         reset = number(Happening(at=self._clock.now(), kind="spool.reset", detail=str(error)), 0)
         known = {lane: [*self._open[lane], *self._carry[lane]] for lane in Lane}
         known[Lane.CRITICAL].insert(0, reset)
         self._load(store)
         self._carry = self._intake.rebase(known)
         return store
+
+    def _new_file(self, aside: Path) -> Store:
+        """On a full disk in the room of the damaged file, or in memory: what is seen must not stop being told."""
+        try:
+            return Store(self._path, max_bytes=self._config.max_bytes)
+        except DiskFull:
+            aside.unlink(missing_ok=True)
+        try:
+            return Store(self._path, max_bytes=self._config.max_bytes)
+        except DiskFull as error:
+            log.error("the spool is kept in memory until a restart", extra={"error": str(error)})
+            return Store(Path(":memory:"), max_bytes=self._config.max_bytes)
 
     # -- handing out and forgetting ---------------------------------------------------------------------------------
 

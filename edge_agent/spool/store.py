@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.core.errors import ConfigError, Corrupt, DiskFull
+from edge_agent.core.errors import Corrupt, DiskFull, Retryable
 from edge_agent.core.files import sync_folder
 from edge_agent.spool.records import ROW_OVERHEAD_BYTES, Record, pack, span, unpack
 from protos.contract.telemetry import Lane
@@ -50,7 +50,7 @@ class Store:
     """One open file. Not thread-safe. Changes go inside ``transaction``; ``batch_bytes`` and ``batch_records`` follow it.
 
     Raises:
-        ConfigError: another process holds the file.
+        Retryable: another process holds the file.
         Corrupt: the file is damaged, or of a format this version cannot read.
         DiskFull: no room; the file is as it was.
     """
@@ -239,5 +239,5 @@ def _translated(path: Path) -> Iterator[None]:
         if primary in _NO_ROOM:
             raise DiskFull(f"cannot write {path}: {error}") from error
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise ConfigError(f"{path} is in use: stop the other agent that has this data_dir") from error
+            raise Retryable(f"{path} is in use by another process: close whatever has it open") from error
         raise

@@ -23,9 +23,10 @@ from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_
 log = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 8 << 20  # up
 _OPTIONS = (
     ("grpc.max_receive_message_length", 2 * MAX_CHUNK_BYTES),
-    ("grpc.max_send_message_length", 8 << 20),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 60_000),
     ("grpc.keepalive_time_ms", 60_000),
@@ -78,17 +79,7 @@ class GrpcHub:
             raise DiskFull(f"cannot write {path}: {error}") from error
 
     def upload(self, capture: Capture) -> None:
-        request = datasets_pb2.UploadSampleRequest(
-            digest=capture.digest,
-            image=capture.png,
-            captured_at_ms=to_ms(capture.captured_at),
-            source=capture.source,
-            name=capture.name,
-            reason=capture.reason,
-            model_manifest=capture.model,
-            predicted=capture.predicted,
-            confidence=capture.confidence,
-        )
+        request = _upload_request(capture)
         try:
             self._datasets.UploadSample(request, timeout=self._call_timeout_s)
         except ValueError as error:
@@ -121,6 +112,27 @@ class GrpcHub:
                 os.fsync(file.fileno())
         if offset < blob.size_bytes:
             raise LinkDown(f"{what} ended after {offset} of {blob.size_bytes} bytes")
+
+
+def _upload_request(capture: Capture) -> datasets_pb2.UploadSampleRequest:
+    """Raises Refused for what the wire does not carry: a try later would find the same."""
+    try:
+        request = datasets_pb2.UploadSampleRequest(
+            digest=capture.digest,
+            image=capture.png,
+            captured_at_ms=to_ms(capture.captured_at),
+            source=capture.source,
+            name=capture.name,
+            reason=capture.reason,
+            model_manifest=capture.model,
+            predicted=capture.predicted,
+            confidence=capture.confidence,
+        )
+    except ValueError as error:
+        raise Refused(f"{capture.digest} cannot be sent: {error}") from error
+    if request.ByteSize() > MAX_MESSAGE_BYTES:
+        raise Refused(f"{capture.digest} has {request.ByteSize()} bytes, more than {MAX_MESSAGE_BYTES}")
+    return request
 
 
 def _resume_at(part: Path, blob: Blob) -> int:

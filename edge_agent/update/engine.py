@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0  # an offer wakes the engine; this is only how long it sleeps without one
 WATCH_S = 0.25  # between looks at a model on trial
+HELD_BACK_S = 20.0  # a suspect model starts so late that the hub can be heard before
 
 
 class UpdateEngine:
@@ -45,6 +46,7 @@ class UpdateEngine:
         self._stopped = False
         self._since = 0.0  # monotonic, when this state was entered in this run of the agent
         self._doomed = ""  # why a trial must end, while that cannot be written down
+        self._held_back = False  # the committed model has not been started yet
         self._standing = Standing()
 
     @property
@@ -61,14 +63,23 @@ class UpdateEngine:
         self._fetcher.cut()  # what is being downloaded is out of date
         self._wake.set()
 
-    def boot(self) -> None:
-        """Settle what a crash left and start the model there is. Needs no network and never raises for a bad model."""
+    def boot(self, *, suspect: bool = False) -> None:
+        """Settle what a crash left and start the model there is. Needs no network and never raises for a bad model.
+
+        With ``suspect`` the last starts of the agent did not last: a model that was committed starts only HELD_BACK_S later, so
+        that a newer one can take its place. One on trial has its own bound.
+        """
         self._enter()
         update = self._journal.newest()
         on_trial = update is not None and update.state is UpdateState.TRIAL
         try:
             if update is not None and on_trial:
                 self._resume_trial(update)
+            elif suspect and self._slots.current() is not None:
+                self._held_back = True
+                self._tell(
+                    "model.held_back", f"the agent ended soon after its last starts: the model waits {HELD_BACK_S:.0f} s"
+                )
             else:
                 self._start_current()
         except (DiskFull, OSError) as error:
@@ -102,12 +113,21 @@ class UpdateEngine:
             self._take_offer()
             update = self._journal.newest()
             if update is None or update.done:
-                return 0.0 if self._offered() else IDLE_S
+                return 0.0 if self._offered() else self._idle()
             pause = self._act(update)
             self._publish()
             return pause
         except (Retryable, OSError) as error:
             return self._retry(error)
+
+    def _idle(self) -> float:
+        if self._held_back and self._starter.running is None:
+            if (left := HELD_BACK_S - self._elapsed()) > 0:
+                return left
+            self._held_back = False
+            self._start_current()
+            self._publish()
+        return IDLE_S
 
     # -- offers -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import DiskFull
-from edge_agent.update.slots import Slot, SlotRecord, Slots
+from edge_agent.update.slots import Slot, Slots
 from protos.contract import ids
 from protos.contract.telemetry import from_ms, to_ms
 from protos.contract.twin import DesiredTwin, ModelAssignment, UpdateStatus
@@ -80,19 +80,8 @@ class Journal:
     def __init__(self, path: Path | None, slots: Slots, clock: Clock) -> None:
         """``None``: in memory, from what the slots hold."""
         self._clock = clock
-        if path is None:
-            self._db = _open(Path(":memory:"))
-            self._rebuild(slots.records(), slots.current())
-            return
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # not damage: no room, no permission, busy
-                raise DiskFull(f"the update journal {path} cannot be opened ({error}): free some space") from error
-            aside = _set_aside(path)
-            log.error("update journal was damaged and is begun again", extra={"set_aside": str(aside), "error": str(error)})
-            self._db = _open(path)
-            self._rebuild(slots.records(), slots.current())
+        self._db = _open(Path(":memory:")) if path is None else _open_or_begin_again(path)
+        self._catch_up(slots)
 
     def generation(self) -> int:
         """The newest desired generation acted on; 0: none yet."""
@@ -208,17 +197,35 @@ class Journal:
             ),
         )  # fmt: skip
 
-    def _rebuild(self, records: Sequence[tuple[Slot, SlotRecord]], current: Slot | None) -> None:
-        """The running slot is committed if it was good and on trial if not; a slot that does not run is offered anew."""
-        for slot, record in records:
-            if slot != current:
-                continue
-            state = UpdateState.COMMITTED if record.good else UpdateState.TRIAL
-            with self._change():
-                self._see(record.generation)
-                self._insert(
-                    record.generation, record.assignment, record.rollout_id, state, slot=slot.name, attempts=1 - record.good
-                )
+    def _catch_up(self, slots: Slots) -> None:
+        """A slot that runs by a generation unknown here: the journal was lost, or in memory for a time.
+
+        It is committed if it was good, and on trial if not; a slot that does not run is offered anew.
+        """
+        current = slots.current()
+        record = slots.record(current) if current is not None else None
+        if current is None or record is None or record.generation <= self.generation():
+            return
+        state = UpdateState.COMMITTED if record.good else UpdateState.TRIAL
+        attempts = 0 if record.good else 1
+        with self._change():
+            self._see(record.generation)
+            self._insert(record.generation, record.assignment, record.rollout_id, state, slot=current.name, attempts=attempts)
+
+
+def _open_or_begin_again(path: Path) -> sqlite3.Connection:
+    """Raises DiskFull for what is not damage: no room, no permission, busy."""
+    try:
+        try:
+            return _open(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            aside = _set_aside(path)
+            log.error("update journal was damaged and is begun again", extra={"set_aside": str(aside), "error": str(error)})
+            return _open(path)
+    except sqlite3.OperationalError as error:
+        raise DiskFull(f"the update journal {path} cannot be opened ({error}): free some space") from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

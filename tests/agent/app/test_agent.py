@@ -10,13 +10,17 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_agent.app.agent import STUCK_S, Agent, Parts
+from edge_agent.app.keep import Keeper
 from edge_agent.app.meter import Meter
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Membership, Reporter, Self, read_status
+from edge_agent.app.starts import LASTED_S, MANY, Starts
 from edge_agent.app.wakeup import Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core.config import SpoolConfig
-from edge_agent.core.errors import AgentError
+from edge_agent.core.errors import AgentError, Permanent
+from edge_agent.core.model import Happening, Outcome
+from edge_agent.decide.budget import Budget
 from protos.contract.telemetry import Lane
 from tests.agent.app.test_perceive import active
 from tests.agent.app.test_threads import PIXELS, wait_until
@@ -36,6 +40,7 @@ class FakeNetwork:
     """Fails ``faults`` times before it runs."""
 
     faults: int = 0
+    running: bool = False
     membership: Membership = field(default_factory=Membership)
     news: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -44,6 +49,7 @@ class FakeNetwork:
         if self.faults:
             self.faults -= 1
             raise RuntimeError("a bug in the network")
+        self.running = True
         self.stopped.wait()
 
     def changed(self) -> None:
@@ -57,7 +63,9 @@ class Whole:
     def __init__(self, folder: Path, source: FakeSource, *, ends_with_source: bool) -> None:
         self.clock = ManualClock()
         self.spool = MemorySpool(SpoolConfig(batch_records=1), self.clock)
-        self.perceiver = Perceiver(self.spool, FakeCaptures(), self.clock)
+        self.captures = FakeCaptures()
+        self.keeper = Keeper(self.captures, self.spool, Budget(1000, self.clock))
+        self.perceiver = Perceiver(self.spool, self.keeper, self.clock)
         self.network = FakeNetwork()
         self.device = Device(folder)
         me = Self(boot_id="b", agent_version="1", runtimes=("onnx",), started_at=self.clock.now(), data_dir=folder)
@@ -67,14 +75,16 @@ class Whole:
             clock=self.clock,
             spool=self.spool,
             perceiver=self.perceiver,
+            keeper=self.keeper,
             watcher=Watcher(source, self.perceiver, max_frames=None),
             engine=self.device.engine,
             network=self.network,
             reporter=Reporter(
-                me, perceiver=self.perceiver, engine=self.device.engine, spool=self.spool, captures=FakeCaptures(),
-                clock=self.clock,
+                me, perceiver=self.perceiver, keeper=self.keeper, engine=self.device.engine, spool=self.spool,
+                captures=self.captures, clock=self.clock,
             ),
             wakeup=self.wakeup,
+            starts=Starts(folder / "starts"),
             ends_with_source=ends_with_source,
         )  # fmt: skip
         self.agent = Agent(parts)
@@ -117,6 +127,45 @@ def test_a_part_that_fails_is_told_to_the_hub_and_begun_again(whole: Whole) -> N
     wait_until(lambda: whole.spool.stats().records == 1 and whole.network.faults == 0)
     (batch, _), *_ = whole.spool.batches(after=None, lane=Lane.CRITICAL, limit=1)
     assert (batch.events[0].kind, "a bug in the network" in batch.events[0].detail) == ("agent.fault", True)
+
+
+def test_starts_that_end_suddenly_are_counted_until_one_lasts(tmp_path: Path) -> None:
+    for before in range(MANY):
+        assert Starts(tmp_path / "starts").failed == before
+    whole = Whole(tmp_path, FakeSource([]), ends_with_source=False)
+    whole.thread.start()
+    wait_until(lambda: read_status(tmp_path) is not None)
+    whole.clock.advance(LASTED_S + 1)
+    whole.wakeup.set()
+    wait_until(lambda: (tmp_path / "starts").read_bytes() == b"0")
+    whole.stop()
+
+
+def test_an_agent_that_was_told_to_stop_did_not_end_suddenly(whole: Whole, tmp_path: Path) -> None:
+    whole.thread.start()
+    whole.stop()
+    assert Starts(tmp_path / "starts").failed == 0
+
+
+def test_what_was_worth_keeping_is_kept_and_told_before_it_stops(whole: Whole) -> None:
+    whole.perceiver.swap(active(control_rate=1.0))
+    whole.thread.start()
+    wait_until(lambda: whole.perceiver.total.inferences == 3)
+    whole.stop()
+    assert whole.captures.count() == 1, "three frames of the same pixels"
+    batches = whole.spool.batches(after=None, lane=Lane.NORMAL, limit=9)
+    assert [row.captured for batch, _ in batches for row in batch.inferences.rows()] == [True] * 3
+
+
+def test_a_part_that_fails_together_with_the_spool_is_begun_again(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(item: Outcome | Happening, lane: Lane = Lane.NORMAL) -> int:
+        raise Permanent("the file is gone")
+
+    monkeypatch.setattr(whole.spool, "append", broken)
+    whole.network.faults = 1
+    whole.thread.start()
+    wait_until(lambda: whole.network.faults == 0)
+    wait_until(lambda: whole.network.running)
 
 
 def test_what_changes_is_reported_and_written_down_at_once(whole: Whole, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What starting costs, and what the command line says."""
 
+import errno
 import json
 import logging
 import re
@@ -76,6 +77,17 @@ def test_an_unusable_configuration_ends_with_one_line(
     assert agent("run", "--config", str(tmp_path / "agent.yaml")) == cli.USAGE
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
+
+
+def test_a_full_disk_is_no_wrong_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is not started again after a wrong one."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "agent.yaml").write_text("source: {kind: none}")
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert agent("run", "--config", str(tmp_path / "agent.yaml"), "--data-dir", str(tmp_path / "d")) == cli.FAILED
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_agent.app import keep
+from edge_agent.app.keep import Keeper
 from edge_agent.app.meter import RING, Meter
 from edge_agent.app.perceive import FAILING, Active, Perceiver
 from edge_agent.core.config import CaptureConfig, SpoolConfig
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Capture, Frame
+from edge_agent.decide.budget import Budget
 from edge_agent.decide.policy import Policy
 from edge_agent.infer.classifier import Classifier
 from protos.contract.ids import digest_of
@@ -28,7 +31,9 @@ def frame(value: int = 100) -> Frame:
 def active(answer: Answer | None = None, *, name: bytes = b"one", control_rate: float = 0.0) -> Active:
     manifest = models.files().manifest
     digest = digest_of(name)
-    policy = Policy(manifest.classification, CaptureConfig(control_rate=control_rate), Random(1), CLOCK, model=digest)
+    policy = Policy(
+        manifest.classification, CaptureConfig(control_rate=control_rate), Random(1), Budget(1000, CLOCK), model=digest
+    )
     runtime = FakeRuntime(answer=answer or (lambda tensor: np.array([9, 0, 0, 0], np.float32)))
     return Active(digest=digest, classifier=Classifier(manifest, runtime), policy=policy, meter=Meter())
 
@@ -44,8 +49,25 @@ def captures() -> FakeCaptures:
 
 
 @pytest.fixture
-def perceiver(spool: MemorySpool, captures: FakeCaptures) -> Perceiver:
-    return Perceiver(spool, captures, CLOCK)
+def keeper(spool: MemorySpool, captures: FakeCaptures) -> Keeper:
+    return Keeper(captures, spool, Budget(1000, CLOCK))
+
+
+@pytest.fixture
+def perceiver(spool: MemorySpool, keeper: Keeper) -> Perceiver:
+    return Perceiver(spool, keeper, CLOCK)
+
+
+def told(spool: MemorySpool) -> list[bool]:
+    """Of every record there is: whether it says that its frame was kept."""
+    spool.flush()
+    batches = spool.batches(after=None, lane=Lane.NORMAL, limit=1000)
+    return [row.captured for batch, _ in batches for row in batch.inferences.rows()]
+
+
+def finish(keeper: Keeper) -> None:
+    keeper.stop()
+    keeper.run()
 
 
 def test_without_a_model_frames_are_counted_and_leave_no_record(perceiver: Perceiver, spool: MemorySpool) -> None:
@@ -114,18 +136,50 @@ def test_inferences_that_keep_failing_are_told_once_per_streak(perceiver: Percei
     assert "NaN" in perceiver.total.last_error
 
 
-def test_a_frame_worth_keeping_is_kept_and_its_record_says_so(perceiver: Perceiver, captures: FakeCaptures) -> None:
+def test_a_frame_worth_keeping_is_kept_and_its_record_says_so(
+    perceiver: Perceiver, keeper: Keeper, captures: FakeCaptures, spool: MemorySpool
+) -> None:
     perceiver.swap(active(control_rate=1.0))
     outcome = perceiver.see(frame())
     assert outcome is not None and outcome.captured
+    assert told(spool) == [], "a record before it is known whether the frame was kept"
+    finish(keeper)
+    assert told(spool) == [True]
     assert [capture.reason for capture in captures.pending(9)] == ["control"]
 
 
 def test_a_frame_that_found_no_room_is_not_said_to_be_kept(spool: MemorySpool) -> None:
-    perceiver = Perceiver(spool, FakeCaptures(max_bytes=1), CLOCK)
+    keeper = Keeper(FakeCaptures(max_bytes=1), spool, Budget(1000, CLOCK))
+    perceiver = Perceiver(spool, keeper, CLOCK)
     perceiver.swap(active(control_rate=1.0))
-    outcome = perceiver.see(frame())
-    assert outcome is not None and not outcome.captured
+    perceiver.see(frame())
+    finish(keeper)
+    assert told(spool) == [False]
+
+
+def test_where_the_disk_is_slow_inference_goes_on_and_what_was_not_kept_is_counted(
+    perceiver: Perceiver, keeper: Keeper, spool: MemorySpool
+) -> None:
+    perceiver.swap(active(control_rate=1.0))
+    outcomes = [perceiver.see(frame(value)) for value in range(keep.WAITING + 2)]  # nobody writes
+    assert [outcome is not None and outcome.captured for outcome in outcomes] == [True] * keep.WAITING + [False] * 2
+    assert (keeper.missed, told(spool)) == (2, [False] * 2)
+    finish(keeper)
+    assert sorted(told(spool)) == [False] * 2 + [True] * keep.WAITING
+
+
+def test_a_frame_that_cannot_be_kept_still_leaves_its_record(
+    perceiver: Perceiver, keeper: Keeper, captures: FakeCaptures, spool: MemorySpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(capture: Capture) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(captures, "add", fail)
+    perceiver.swap(active(control_rate=1.0))
+    perceiver.see(frame())
+    with pytest.raises(MemoryError):
+        finish(keeper)
+    assert told(spool) == [False]
 
 
 def test_latencies_are_of_the_last_ones_only() -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.app.keep import Keeper
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.runner import ModelRunner
-from edge_agent.core.config import AgentConfig, SpoolConfig
+from edge_agent.core.config import AgentConfig, CaptureConfig, SpoolConfig
 from edge_agent.core.errors import BadModel
+from edge_agent.decide.budget import Budget
 from edge_agent.infer import runtimes
 from edge_agent.update.slots import Slot
 from protos.contract.ids import digest_of
@@ -23,12 +25,13 @@ from tests.agent.fakes_spool import MemorySpool
 @pytest.fixture
 def perceiver() -> Perceiver:
     clock = ManualClock()
-    return Perceiver(MemorySpool(SpoolConfig(), clock), FakeCaptures(), clock)
+    spool = MemorySpool(SpoolConfig(), clock)
+    return Perceiver(spool, Keeper(FakeCaptures(), spool, Budget(0, clock)), clock)
 
 
 @pytest.fixture
 def runner(perceiver: Perceiver) -> ModelRunner:
-    return ModelRunner(perceiver, AgentConfig(), ManualClock())
+    return ModelRunner(perceiver, AgentConfig(), Budget(0, ManualClock()))
 
 
 def slot(folder: Path, files: models.ModelFiles) -> Slot:
@@ -73,12 +76,7 @@ def test_a_format_without_a_runtime_is_named(runner: ModelRunner, monkeypatch: p
 
 
 def test_an_update_does_not_refill_the_capture_budget(perceiver: Perceiver, tmp_path: Path) -> None:
-    config = AgentConfig()
-    frugal = ModelRunner(
-        perceiver,
-        AgentConfig(capture=type(config.capture)(per_hour=1, control_rate=1.0)),
-        ManualClock(),
-    )
+    frugal = ModelRunner(perceiver, AgentConfig(capture=CaptureConfig(control_rate=1.0)), Budget(1, ManualClock()))
     here = slot(tmp_path, models.files())
     captured = []
     for _ in range(3):

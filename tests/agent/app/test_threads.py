@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.app.keep import Keeper
 from edge_agent.app.logs import JsonFormatter
 from edge_agent.app.notify import notify
 from edge_agent.app.perceive import Perceiver
@@ -23,8 +24,9 @@ from edge_agent.app.watch import Watcher
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SpoolConfig
-from edge_agent.core.errors import AgentError, LinkDown, Refused, SourceUnavailable
+from edge_agent.core.errors import Corrupt, LinkDown, Refused, SourceUnavailable
 from edge_agent.core.model import Capture
+from edge_agent.decide.budget import Budget
 from protos.contract.ids import digest_of
 from tests.agent.app.test_perceive import active
 from tests.agent.fakes import FakeCaptures, FakeSource
@@ -42,7 +44,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def perceiver() -> Perceiver:
-    return Perceiver(MemorySpool(SpoolConfig(), SystemClock()), FakeCaptures(), SystemClock())
+    spool, clock = MemorySpool(SpoolConfig(), SystemClock()), SystemClock()
+    return Perceiver(spool, Keeper(FakeCaptures(), spool, Budget(0, clock)), clock)
 
 
 # -- watching -------------------------------------------------------------------------------------------------------------
@@ -113,7 +116,7 @@ def capture(name: str) -> Capture:
 
 
 class FakeHub:
-    def __init__(self, faults: list[AgentError]) -> None:
+    def __init__(self, faults: list[Exception]) -> None:
         self.faults = faults
         self.got: list[str] = []
         self.closed = 0
@@ -135,10 +138,11 @@ class FakeHub:
     [
         ([], ["a", "b", "c"]),
         ([LinkDown("gone"), LinkDown("still")], ["a", "b", "c"]),
+        ([Corrupt("on its way"), RuntimeError("a bug")], ["a", "b", "c"]),
         ([Refused("not an image")], ["b", "c"]),
     ],
 )
-def test_captures_leave_the_disk_once_the_hub_has_them_or_never_will(faults: list[AgentError], arrived: list[str]) -> None:
+def test_captures_leave_the_disk_once_the_hub_has_them_or_never_will(faults: list[Exception], arrived: list[str]) -> None:
     captures, hub = FakeCaptures(), FakeHub(faults)
     for name in "abc":
         captures.add(capture(name))

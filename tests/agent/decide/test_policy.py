@@ -8,7 +8,8 @@ import pytest
 
 from edge_agent.core.config import CaptureConfig
 from edge_agent.core.model import Frame, Prediction
-from edge_agent.decide.policy import CONTROL, UNCERTAIN, Budget, Policy
+from edge_agent.decide.budget import Budget
+from edge_agent.decide.policy import CONTROL, UNCERTAIN, Policy
 from protos.contract.ids import digest_of
 from protos.contract.manifest import ClassificationSpec
 from tests.agent.clocks import ManualClock
@@ -19,13 +20,11 @@ FRAME = Frame(pixels=np.zeros((2, 2, 3), np.uint8), captured_at=datetime(2025, 1
 
 
 def prediction(confidence: float) -> Prediction:
-    probabilities = np.array([1 - confidence, confidence], np.float32)
-    return Prediction(logits=probabilities, probabilities=probabilities, label=1, confidence=confidence, latency_ms=1.5)
+    return Prediction(label=1, confidence=confidence, latency_ms=1.5)
 
 
-def policy(*, control_rate: float = 0.0, per_hour: int = 1000, clock: ManualClock | None = None) -> Policy:
-    config = CaptureConfig(control_rate=control_rate, per_hour=per_hour)
-    return Policy(SPEC, config, Random(0), clock or ManualClock(), model=MODEL)
+def policy(*, control_rate: float = 0.0, per_hour: int = 1000) -> Policy:
+    return Policy(SPEC, CaptureConfig(control_rate=control_rate), Random(0), Budget(per_hour, ManualClock()), model=MODEL)
 
 
 def test_an_outcome_carries_what_was_seen_and_decided() -> None:
@@ -57,31 +56,3 @@ def test_a_used_up_budget_keeps_no_frame_but_still_says_uncertain() -> None:
     assert [reason for _, reason in decided] == [UNCERTAIN] * 3 + [None] * 2
     assert [outcome.captured for outcome, _ in decided] == [True] * 3 + [False] * 2
     assert all(outcome.uncertain for outcome, _ in decided)
-
-
-def test_the_budget_fills_over_the_hour_and_never_beyond_it() -> None:
-    clock = ManualClock()
-    budget = Budget(6, clock)
-    assert [budget.take() for _ in range(7)] == [True] * 6 + [False]
-    clock.advance(599)
-    assert not budget.take()
-    clock.advance(2)
-    assert budget.take()
-    assert not budget.take()
-    clock.advance(3600 * 24)
-    assert sum(budget.take() for _ in range(20)) == 6
-
-
-def test_no_budget_keeps_nothing() -> None:
-    clock = ManualClock()
-    budget = Budget(0, clock)
-    clock.advance(10**6)
-    assert not budget.take()
-
-
-def test_a_new_model_goes_on_with_the_budget_of_the_old_one() -> None:
-    clock = ManualClock()
-    old = policy(per_hour=1, clock=clock)
-    assert old.decide(FRAME, prediction(0.1))[1] == UNCERTAIN
-    new = Policy(SPEC, CaptureConfig(per_hour=1, control_rate=0.0), Random(0), clock, model=MODEL, budget=old.budget)
-    assert new.decide(FRAME, prediction(0.1))[1] is None

@@ -159,6 +159,12 @@ def test_a_password_in_the_address_is_not_shown(caplog: pytest.LogCaptureFixture
     assert "t0p" not in shown
 
 
+def test_a_password_with_a_question_mark_is_not_shown_either() -> None:
+    with pytest.raises(SourceUnavailable) as refused:
+        next(camera("rtsp://admin:s3c?ret@127.0.0.1:1/stream").frames())
+    assert not any(word in str(refused.value) for word in ("admin", "s3c", "ret@"))
+
+
 def test_without_opencv_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match=r"pip install 'tideline\[camera\]'"):

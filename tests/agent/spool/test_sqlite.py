@@ -13,9 +13,10 @@ import pytest
 
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SpoolConfig
-from edge_agent.core.errors import ConfigError, Permanent
-from edge_agent.spool import intake
+from edge_agent.core.errors import DiskFull, Permanent, Retryable
+from edge_agent.spool import intake, sqlite
 from edge_agent.spool.sqlite import SqliteSpool
+from edge_agent.spool.store import Store
 from protos.contract.telemetry import Lane, Mark
 from tests.agent.clocks import ManualClock
 from tests.agent.spool.parts import accounted, happening, held, outcome
@@ -119,7 +120,7 @@ def test_close_keeps_what_was_queued_and_may_be_repeated(path: Path, clock: Manu
 
 def test_a_second_process_on_the_same_file_is_told_so(path: Path, clock: ManualClock) -> None:
     spool = SqliteSpool(path, CONFIG, clock)
-    with pytest.raises(ConfigError, match="in use"):
+    with pytest.raises(Retryable, match="in use"):  # not a ConfigError: a service ends for good over one
         SqliteSpool(path, CONFIG, clock)
     spool.close()
 
@@ -157,15 +158,19 @@ def test_damaged_files_do_not_pile_up(path: Path, clock: ManualClock) -> None:
     assert sorted(p.name for p in path.parent.glob("*corrupt*")) == ["spool.db.corrupt-4", "spool.db.corrupt-5"]
 
 
+def break_file(spool: SqliteSpool) -> None:
+    db = spool._store._connection
+    db.execute("PRAGMA writable_schema=ON")
+    db.execute("UPDATE sqlite_schema SET rootpage=99999 WHERE name='batch'")
+    db.execute("PRAGMA writable_schema=RESET")
+
+
 def test_damage_while_running_starts_a_new_epoch_with_what_is_in_memory(path: Path, clock: ManualClock) -> None:
     spool = SqliteSpool(path, replace(CONFIG, commit_interval_s=60.0), clock)
     append(spool, 15)
     epoch = spool.epoch
     spool.append(outcome(77))
-    store = spool._store
-    store._connection.execute("PRAGMA writable_schema=ON")
-    store._connection.execute("UPDATE sqlite_schema SET rootpage=99999 WHERE name='batch'")
-    store._connection.execute("PRAGMA writable_schema=RESET")
+    break_file(spool)
     spool.batches(after=None, lane=Lane.NORMAL, limit=1)
     assert spool.epoch != epoch
     clock.advance(CONFIG.linger_s)
@@ -174,6 +179,31 @@ def test_damage_while_running_starts_a_new_epoch_with_what_is_in_memory(path: Pa
     assert [row.label for batch in held(spool) for row in batch.inferences.rows()] == [10, 11, 12, 13, 14, 77]
     assert [e.kind for b in held(spool, Lane.CRITICAL) for e in b.events] == ["spool.reset"]
     assert spool.append(outcome()) == 6
+    spool.close()
+
+
+@pytest.mark.parametrize(("failures", "on_disk"), [(1, True), (2, False)])
+def test_damage_on_a_full_disk_does_not_end_the_spool(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, failures: int, on_disk: bool
+) -> None:
+    spool = SqliteSpool(path, replace(CONFIG, commit_interval_s=60.0), clock)
+    append(spool, 15)
+    left = [failures]
+
+    def full(where: Path, *, max_bytes: int) -> Store:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise DiskFull("no room")
+        return Store(where, max_bytes=max_bytes)
+
+    monkeypatch.setattr(sqlite, "Store", full)
+    break_file(spool)
+    spool.batches(after=None, lane=Lane.NORMAL, limit=1)
+    append(spool, 5)
+    clock.advance(CONFIG.linger_s)
+    assert accounted(held(spool)) == list(range(10))
+    assert path.exists() is on_disk
+    assert not list(path.parent.glob("*corrupt*")), "the damaged file kept the room"
     spool.close()
 
 
@@ -262,6 +292,7 @@ import resource, sys
 from pathlib import Path
 from edge_agent.core.config import SpoolConfig
 from edge_agent.spool.sqlite import SqliteSpool
+from edge_agent.spool.store import Store
 from protos.contract.telemetry import Lane
 from tests.agent.clocks import ManualClock
 from tests.agent.spool.parts import held
@@ -307,6 +338,7 @@ from pathlib import Path
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SpoolConfig
 from edge_agent.spool.sqlite import SqliteSpool
+from edge_agent.spool.store import Store
 from protos.contract.telemetry import Lane
 from tests.agent.spool.parts import happening, outcome
 

@@ -5,9 +5,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -268,6 +269,15 @@ def test_a_capture_is_handed_over_with_its_story(hub: GrpcHub, servicer: Service
     (request,) = servicer.uploads
     assert (request.digest, request.image, request.captured_at_ms) == (digest_of(b"png"), b"png", 1735689600000)
     assert (request.source, request.name, request.reason, request.predicted) == ("gate", "1.png", "uncertain", "cat")
+
+
+@pytest.mark.parametrize("change", [{"name": "\udcff.png"}, {"png": b"x" * (9 << 20)}], ids=["name", "size"])
+def test_what_the_wire_cannot_carry_is_refused_at_once_and_blocks_nothing_behind_it(
+    hub: GrpcHub, servicer: Servicer, change: dict[str, Any]
+) -> None:
+    with pytest.raises(Refused):
+        hub.upload(replace(capture(), **change))
+    assert servicer.uploads == []
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class Device:
         self.on_change: Callable[[], None] = lambda: None
         self.start()
 
-    def start(self) -> None:
+    def start(self, *, suspect: bool = False) -> None:
         self.slots = Slots(self.folder / "models")
         self.journal = Journal(self.folder / "updates.sqlite", self.slots, self.clock)
         self.engine = UpdateEngine(
@@ -170,12 +170,12 @@ class Device:
                 backoff=Backoff(0.5, 60.0, lambda: 1.0),
             ),
         )
-        self.engine.boot()
+        self.engine.boot(suspect=suspect)
 
-    def restart(self) -> None:
+    def restart(self, *, suspect: bool = False) -> None:
         self.journal.close()
         self.runner = FakeRunner(health=self.runner.health, bad_load=self.runner.bad_load, bad_golden=self.runner.bad_golden)
-        self.start()
+        self.start(suspect=suspect)
 
     def serve(self, *releases: Release) -> None:
         for each in releases:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused
-from edge_agent.update.engine import IDLE_S
+from edge_agent.update.engine import HELD_BACK_S, IDLE_S
 from edge_agent.update.probation import Vitals
 from protos.contract.twin import DesiredTwin
 from protos.contract.update import UpdateState as S
@@ -468,6 +468,29 @@ def test_an_attempt_that_cannot_be_counted_is_not_made(equipped: Device, monkeyp
     assert equipped.runner.running == TWO.model
 
 
+# -- a model that takes the agent down after it was committed -----------------------------------------------------------------
+
+
+def test_a_suspect_model_starts_late_and_is_told_of(equipped: Device) -> None:
+    equipped.restart(suspect=True)
+    assert equipped.runner.running is None
+    assert equipped.told[-1].kind == "model.held_back"
+    pause = equipped.engine.step()
+    assert 0 < pause <= HELD_BACK_S
+    equipped.clock.advance(pause)
+    assert equipped.engine.step() == IDLE_S
+    assert (equipped.runner.running, equipped.engine.standing.running) == (ONE.model, ONE.assignment)
+
+
+def test_a_suspect_model_is_replaced_before_it_starts_again(equipped: Device) -> None:
+    equipped.restart(suspect=True)
+    equipped.serve(TWO)
+    equipped.engine.offer(TWO.desired(2))
+    equipped.settle()
+    assert equipped.runner.history == [TWO.model]
+    assert equipped.state is S.COMMITTED
+
+
 # -- damage ---------------------------------------------------------------------------------------------------------------
 
 
@@ -510,14 +533,22 @@ def test_a_lost_journal_is_rebuilt_from_the_slots(equipped: Device) -> None:
     assert equipped.engine.step() == IDLE_S
 
 
-def test_a_journal_lost_on_trial_goes_on_with_the_trial(equipped: Device) -> None:
+@pytest.mark.parametrize("loss", ["damaged", "deleted", "outdated"])
+def test_a_journal_lost_on_trial_goes_on_with_the_trial(equipped: Device, loss: str) -> None:
+    equipped.journal.close()
+    before = (equipped.folder / "updates.sqlite").read_bytes()
+    equipped.start()
     equipped.serve(TWO)
     equipped.engine.offer(TWO.desired(2))
     equipped.settle(until=S.TRIAL)
     equipped.journal.close()
     for path in equipped.folder.glob("updates.sqlite*"):
-        path.write_bytes(b"zeroes" * 1000)
+        path.unlink()
+    if loss != "deleted":
+        content = b"zeroes" * 1000 if loss == "damaged" else before  # so much is left of a time with the journal in memory
+        (equipped.folder / "updates.sqlite").write_bytes(content)
     equipped.start()
+    equipped.engine.offer(TWO.desired(2))
     assert equipped.state is S.TRIAL
     equipped.runner.health = Vitals(errors=9, last_error="boom")
     equipped.settle()
