@@ -25,7 +25,7 @@ from protos.contract.manifest import (
     PreprocessSpec,
 )
 from protos.contract.telemetry import MAX_BATCH_BYTES, MAX_ROWS, MAX_TEXT, Batch, Event, InferenceTable, Lane
-from protos.contract.twin import ModelAssignment, ReportedTwin, UpdateStatus
+from protos.contract.twin import Health, ModelAssignment, ReportedTwin, UpdateStatus
 from protos.contract.update import UpdateState
 from protos.v1 import telemetry_pb2, twin_pb2
 from tests.protos import values
@@ -183,7 +183,7 @@ def test_a_manifest_no_device_would_take_is_not_made() -> None:
 def test_a_reason_of_any_text_can_be_reported(reason: str) -> None:
     model = ModelAssignment(name=values.ids.model_name("m"), version=1, manifest_digest=digest_of(b""), manifest_size_bytes=1)
     update = UpdateStatus(generation=1, state=UpdateState.FAILED, model=model, at=values.START, reason=reason)
-    health = codec.Health(started_at=values.START)
+    health = Health(started_at=values.START)
     twin = ReportedTwin(generation=1, boot_id="b", agent_version="0", board="x", at=values.START, health=health, update=update)
     decoded = codec.decode_reported(codec.encode_reported(twin)).update
     assert decoded is not None and len(decoded.reason) <= MAX_TEXT

@@ -21,7 +21,8 @@ from tests.agent.update.parts import CONFIG, Device, FakeHub, Release, release
 KILLS = 40
 PATIENT = replace(CONFIG, max_attempts=10_000)  # it is killed far more often than a bad model would manage
 RELEASES = [release(version, size=400_000) for version in (1, 2, 3)]
-FORK = multiprocessing.get_context("fork")
+FORK = multiprocessing.get_context("forkserver")  # a clean process to fork from: this one may have a library's threads
+FORK.set_forkserver_preload([__name__])
 
 
 class ChunkedHub(FakeHub):

@@ -1,0 +1,107 @@
+"""Manifests and golden sets."""
+
+from protos.contract import ids
+from protos.contract.codec.message import bounded, decoder, enum, parse
+from protos.contract.errors import InvalidMessage, InvalidValue
+from protos.contract.manifest import (
+    MAX_GOLDEN_BYTES,
+    SCHEMA,
+    Blob,
+    ClassificationSpec,
+    Format,
+    GoldenRef,
+    GoldenSet,
+    Layout,
+    Manifest,
+    Precision,
+    PreprocessSpec,
+)
+from protos.contract.twin import MAX_MANIFEST_BYTES
+from protos.v1 import manifest_pb2
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Raises InvalidValue for more labels than a manifest has room for."""
+    pre, cls = manifest.preprocess, manifest.classification
+    data = manifest_pb2.ModelManifest(
+        schema=SCHEMA,
+        name=manifest.name,
+        version=manifest.version,
+        task=manifest.task,
+        artifact=_blob_to_pb(manifest.artifact),
+        format=enum(manifest.format),
+        precision=enum(manifest.precision),
+        preprocess=manifest_pb2.ImagePreprocess(
+            width=pre.width, height=pre.height, channels=pre.channels, layout=enum(pre.layout), mean=pre.mean, std=pre.std
+        ),
+        classification=manifest_pb2.Classification(
+            labels=cls.labels, min_confidence=cls.min_confidence, temperature=cls.temperature
+        ),
+        golden=manifest_pb2.Golden(blob=_blob_to_pb(manifest.golden.blob), tolerance=manifest.golden.tolerance),
+        boards=manifest.boards,
+    ).SerializeToString(deterministic=True)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise InvalidValue(f"manifest of {len(data)} bytes, more than {MAX_MANIFEST_BYTES}: use fewer or shorter labels")
+    return data
+
+
+@decoder
+def decode_manifest(data: bytes) -> Manifest:
+    """Floats come back rounded to 32 bits."""
+    message = parse(manifest_pb2.ModelManifest(), bounded(data, MAX_MANIFEST_BYTES))
+    if message.schema != SCHEMA:
+        raise InvalidMessage(f"manifest schema {message.schema} is not {SCHEMA}: update the agent")
+    pre, cls = message.preprocess, message.classification
+    return Manifest(
+        name=ids.model_name(message.name),
+        version=message.version,
+        task=message.task,
+        artifact=_blob_from_pb(message.artifact),
+        format=Format(message.format),
+        precision=Precision(message.precision),
+        preprocess=PreprocessSpec(
+            width=pre.width,
+            height=pre.height,
+            channels=pre.channels,
+            layout=Layout(pre.layout),
+            mean=tuple(pre.mean),
+            std=tuple(pre.std),
+        ),
+        classification=ClassificationSpec(
+            labels=tuple(cls.labels), min_confidence=cls.min_confidence, temperature=cls.temperature
+        ),
+        golden=GoldenRef(blob=_blob_from_pb(message.golden.blob), tolerance=message.golden.tolerance),
+        boards=tuple(message.boards),
+    )
+
+
+def encode_golden(golden: GoldenSet) -> bytes:
+    return manifest_pb2.GoldenSet(
+        count=golden.count,
+        height=golden.height,
+        width=golden.width,
+        classes=golden.classes,
+        frames=golden.frames,
+        outputs=golden.outputs,
+    ).SerializeToString(deterministic=True)
+
+
+@decoder
+def decode_golden(data: bytes) -> GoldenSet:
+    message = parse(manifest_pb2.GoldenSet(), bounded(data, MAX_GOLDEN_BYTES))
+    return GoldenSet(
+        count=message.count,
+        height=message.height,
+        width=message.width,
+        classes=message.classes,
+        frames=message.frames,
+        outputs=message.outputs,
+    )
+
+
+def _blob_to_pb(blob: Blob) -> manifest_pb2.Blob:
+    return manifest_pb2.Blob(digest=blob.digest, size_bytes=blob.size_bytes)
+
+
+def _blob_from_pb(message: manifest_pb2.Blob) -> Blob:
+    return Blob(digest=ids.digest(message.digest), size_bytes=message.size_bytes)

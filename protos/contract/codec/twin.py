@@ -1,0 +1,135 @@
+"""Status, desired and reported twin."""
+
+from protos.contract import ids
+from protos.contract.codec.message import MAX_TWIN_BYTES, bounded, decoder, enum, parse, sendable
+from protos.contract.telemetry import from_ms, to_ms
+from protos.contract.twin import DesiredTwin, Health, ModelAssignment, Presence, ReportedTwin, Status, UpdateStatus
+from protos.contract.update import UpdateState
+from protos.v1 import twin_pb2
+
+_HEALTH_FIELDS = tuple(name for name in Health.__slots__ if name != "started_at")
+
+
+def encode_status(status: Status) -> bytes:
+    return twin_pb2.Status(
+        presence=enum(status.presence), boot_id=status.boot_id, agent_version=status.agent_version, at_ms=to_ms(status.at)
+    ).SerializeToString(deterministic=True)
+
+
+@decoder
+def decode_status(data: bytes) -> Status:
+    message = parse(twin_pb2.Status(), bounded(data, MAX_TWIN_BYTES))
+    return Status(
+        presence=Presence(message.presence),
+        boot_id=message.boot_id,
+        agent_version=message.agent_version,
+        at=from_ms(message.at_ms),
+    )
+
+
+def assignment_to_pb(assignment: ModelAssignment) -> twin_pb2.ModelAssignment:
+    return twin_pb2.ModelAssignment(
+        name=assignment.name,
+        version=assignment.version,
+        manifest_digest=assignment.manifest_digest,
+        manifest_size_bytes=assignment.manifest_size_bytes,
+    )
+
+
+def assignment_from_pb(message: twin_pb2.ModelAssignment) -> ModelAssignment:
+    return ModelAssignment(
+        name=ids.model_name(message.name),
+        version=message.version,
+        manifest_digest=ids.digest(message.manifest_digest),
+        manifest_size_bytes=message.manifest_size_bytes,
+    )
+
+
+def desired_to_pb(twin: DesiredTwin) -> twin_pb2.DesiredTwin:
+    return twin_pb2.DesiredTwin(
+        generation=twin.generation,
+        model=assignment_to_pb(twin.model) if twin.model else None,
+        rollout_id=twin.rollout_id,
+    )
+
+
+def desired_from_pb(message: twin_pb2.DesiredTwin) -> DesiredTwin:
+    return DesiredTwin(
+        generation=message.generation,
+        model=assignment_from_pb(message.model) if message.HasField("model") else None,
+        rollout_id=message.rollout_id,
+    )
+
+
+def encode_desired(twin: DesiredTwin) -> bytes:
+    return desired_to_pb(twin).SerializeToString(deterministic=True)
+
+
+@decoder
+def decode_desired(data: bytes) -> DesiredTwin:
+    return desired_from_pb(parse(twin_pb2.DesiredTwin(), bounded(data, MAX_TWIN_BYTES)))
+
+
+def reported_to_pb(twin: ReportedTwin) -> twin_pb2.ReportedTwin:
+    health = twin.health
+    return twin_pb2.ReportedTwin(
+        generation=twin.generation,
+        boot_id=twin.boot_id,
+        agent_version=twin.agent_version,
+        board=twin.board,
+        runtimes=list(twin.runtimes),
+        model=assignment_to_pb(twin.model) if twin.model else None,
+        update=_update_to_pb(twin.update) if twin.update else None,
+        health=twin_pb2.Health(
+            started_at_ms=to_ms(health.started_at), **{name: getattr(health, name) for name in _HEALTH_FIELDS}
+        ),
+        at_ms=to_ms(twin.at),
+    )
+
+
+def reported_from_pb(message: twin_pb2.ReportedTwin) -> ReportedTwin:
+    health = message.health
+    return ReportedTwin(
+        generation=message.generation,
+        boot_id=message.boot_id,
+        agent_version=message.agent_version,
+        board=message.board,
+        runtimes=tuple(message.runtimes),
+        model=assignment_from_pb(message.model) if message.HasField("model") else None,
+        update=_update_from_pb(message.update) if message.HasField("update") else None,
+        health=Health(started_at=from_ms(health.started_at_ms), **{name: getattr(health, name) for name in _HEALTH_FIELDS}),
+        at=from_ms(message.at_ms),
+    )
+
+
+def encode_reported(twin: ReportedTwin) -> bytes:
+    return reported_to_pb(twin).SerializeToString(deterministic=True)
+
+
+@decoder
+def decode_reported(data: bytes) -> ReportedTwin:
+    return reported_from_pb(parse(twin_pb2.ReportedTwin(), bounded(data, MAX_TWIN_BYTES)))
+
+
+def _update_to_pb(update: UpdateStatus) -> twin_pb2.UpdateStatus:
+    return twin_pb2.UpdateStatus(
+        generation=update.generation,
+        state=enum(update.state),
+        model=assignment_to_pb(update.model),
+        rollout_id=update.rollout_id,
+        attempts=update.attempts,
+        reason=sendable(update.reason),
+        at_ms=to_ms(update.at),
+    )
+
+
+def _update_from_pb(message: twin_pb2.UpdateStatus) -> UpdateStatus:
+    return UpdateStatus(
+        generation=message.generation,
+        state=UpdateState(message.state),
+        model=assignment_from_pb(message.model),
+        rollout_id=message.rollout_id,
+        attempts=message.attempts,
+        reason=message.reason,
+        at=from_ms(message.at_ms),
+    )
