@@ -66,9 +66,10 @@ def refusal(spec: GateSpec, item: Verified, network_accuracy: float) -> str:
         return f"it fails in a device's runtime: {item.problem}"
     if accuracy < spec.min_accuracy:
         return f"accuracy {accuracy:.4f} is below gate.min_accuracy {spec.min_accuracy}"
-    worst = min(item.runtimes.items(), key=lambda pair: pair[1].accuracy, default=None)
-    if worst is not None and worst[1].accuracy < accuracy - max(spec.max_accuracy_drop, 2 / worst[1].samples):
-        return f"accuracy in {worst[0]} is {worst[1].accuracy:.4f}, {accuracy:.4f} in the best runtime"
+    for name, check in item.runtimes.items():
+        if check.fall > max(spec.max_accuracy_drop, 2 / check.samples):
+            here = f"accuracy in {name} is {check.accuracy:.4f} over {check.samples} frames"
+            return f"{here}, {check.best_accuracy:.4f} in the best runtime"
     if network_accuracy - accuracy > spec.max_accuracy_drop:
         fall = f"accuracy fell from the network's {network_accuracy:.4f} to {accuracy:.4f}"
         return f"{fall}, gate.max_accuracy_drop is {spec.max_accuracy_drop}"

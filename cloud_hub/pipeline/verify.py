@@ -41,10 +41,16 @@ _LEAST_TOLERANCE = {Precision.FP32: 1e-3, Precision.INT8: 0.05}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeCheck:
-    accuracy: float  # 0..1, over ``samples`` test frames
+    accuracy: float  # 0..1, over the first ``samples`` test frames
+    best_accuracy: float  # 0..1, of the best runtime on those same frames
     samples: int
     golden_error: float  # max |output - golden output|
     error: str = ""  # why it does not run there
+
+    @property
+    def fall(self) -> float:
+        """Accuracy lost by running here and not in the best runtime, -1..1."""
+        return self.best_accuracy - self.accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +146,7 @@ def _verify(
     logits = run(best, splits.test.frames, spec)
     made = golden.make(list(golden_frames(splits.test)), best, spec)
     expected = np.frombuffer(made.outputs, "<f4").reshape(made.count, made.classes)
-    checks = {runtime: _check(artifact, runtime, splits, expected, spec) for runtime in usable}
+    checks = {runtime: _check(artifact, runtime, splits, logits, expected, spec) for runtime in usable}
     tolerance = _tolerance(artifact, splits, reference, logits, expected, [c.golden_error for c in checks.values()])
     problem = "; ".join(f"{runtime}: {check.error}" for runtime, check in checks.items() if check.error)
     if not problem:
@@ -159,7 +165,7 @@ def _verify(
     )
 
 
-def _check(artifact: Artifact, name: str, splits: Splits, expected: Logits, spec: PreprocessSpec) -> RuntimeCheck:
+def _check(artifact: Artifact, name: str, splits: Splits, best: Logits, expected: Logits, spec: PreprocessSpec) -> RuntimeCheck:
     """Every runtime the file is meant for, with one thread and two: the golden set must hold in all of them."""
     count = len(splits.test) if name == artifact.runtimes[0] else min(len(splits.test), _SECOND_RUNTIME_FRAMES)
     frames = golden_frames(splits.test)
@@ -170,9 +176,9 @@ def _check(artifact: Artifact, name: str, splits: Splits, expected: Logits, spec
         )
         logits = run(load(artifact.format, artifact.data, 1, name), splits.test.frames[:count], spec)
     except AgentError as problem:
-        return RuntimeCheck(accuracy=0.0, samples=0, golden_error=0.0, error=str(problem))
-    right = logits.argmax(1) == splits.test.labels[:count]
-    return RuntimeCheck(accuracy=float(right.mean()), samples=count, golden_error=error)
+        return RuntimeCheck(accuracy=0.0, best_accuracy=0.0, samples=0, golden_error=0.0, error=str(problem))
+    here, there = (float((some.argmax(1) == splits.test.labels[:count]).mean()) for some in (logits, best[:count]))
+    return RuntimeCheck(accuracy=here, best_accuracy=there, samples=count, golden_error=error)
 
 
 def _tolerance(

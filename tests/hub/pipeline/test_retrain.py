@@ -188,7 +188,9 @@ def _verified(trained: Trained, target: str = "onnx-int8", **changes: object) ->
         golden=codec.decode_golden(trained.package.blobs[manifest.golden.blob.digest]),
         tolerance=manifest.golden.tolerance,
         latency_p50_ms=0.1,
-        runtimes={"onnx": RuntimeCheck(accuracy=score.accuracy, samples=score.samples, golden_error=0.0)},
+        runtimes={
+            "onnx": RuntimeCheck(accuracy=score.accuracy, best_accuracy=score.accuracy, samples=score.samples, golden_error=0.0)
+        },
     )
     return replace(item, **changes)  # type: ignore[arg-type]
 
@@ -238,7 +240,7 @@ def test_a_champion_that_cannot_be_loaded_does_not_block_its_successor(trained: 
         (GateSpec(min_accuracy=0.5), {"problem": "tflite: signal 11"}, "fails in a device's runtime: tflite: signal 11"),
         (
             GateSpec(min_accuracy=0.5),
-            {"runtimes": {"tflite-legacy": RuntimeCheck(accuracy=0.2, samples=100, golden_error=0.0)}},
+            {"runtimes": {"tflite-legacy": RuntimeCheck(accuracy=0.2, best_accuracy=0.95, samples=100, golden_error=0.0)}},
             "accuracy in tflite-legacy is 0.2000",
         ),
     ],
@@ -251,6 +253,14 @@ def test_a_file_that_breaks_the_gate_is_left_out_with_the_reason(
     assert not decision.kept
     assert said in decision.refused["onnx-int8"]
     assert said in decision.reason
+
+
+def test_a_slow_runtime_tried_on_fewer_and_harder_frames_is_judged_on_those(trained: Trained) -> None:
+    hard = RuntimeCheck(accuracy=0.78, best_accuracy=0.785, samples=256, golden_error=0.0)
+    item = _verified(trained, runtimes={"tflite-legacy": hard})
+    assert item.score.accuracy > 0.9
+    decision = gate.decide(GateSpec(min_accuracy=0.5), ["onnx-int8"], [item], item.score.accuracy, None, trained.splits)
+    assert not decision.refused
 
 
 def test_a_file_much_worse_than_its_network_is_left_out_and_the_other_kept(trained: Trained) -> None:
