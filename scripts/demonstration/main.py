@@ -197,7 +197,7 @@ class Demo:
                 self.timeline.say("training", stage)
             if job["state"] in ("published", "rejected", "failed", "cancelled"):
                 break
-            if time.monotonic() - started > 240:
+            if time.monotonic() - started > 420:
                 raise StepFailed(f"job {job_id} is still {job['state']} in stage {stage}")
             time.sleep(0.5)
         if job["state"] != "published":
@@ -260,6 +260,7 @@ class Demo:
                 "name": self.model,
                 "data": {"dataset": self.model},
                 "preprocess": {"width": side, "height": side, "channels": self.scene.channels},
+                **self.scene.effort,
                 "targets": ["onnx-int8", "tflite-int8", "onnx-fp32", "tflite-fp32"],
                 "gate": {"min_accuracy": self.scene.min_accuracy},
                 "triggers": {"drift": True, "min_new_labels": int(len(self.scene.adapt) * ENOUGH_LABELS)},
