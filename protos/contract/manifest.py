@@ -11,6 +11,7 @@ MAX_ARTIFACT_BYTES = 512 << 20
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_SIDE = 4096
 MAX_LABELS = 65_536
+MAX_VERSION = (1 << 31) - 1  # a database's integer
 
 
 class Format(IntEnum):
@@ -122,9 +123,13 @@ class Manifest:
     boards: tuple[str, ...] = ()  # names from firmware_images/boards
 
     def __post_init__(self) -> None:
-        if self.version < 1:
-            raise InvalidValue(f"model version starts at 1, got {self.version}")
+        check_version(self.version)
         if not 1 <= self.artifact.size_bytes <= MAX_ARTIFACT_BYTES:
             raise InvalidValue(f"artifact must be 1..{MAX_ARTIFACT_BYTES} bytes, got {self.artifact.size_bytes}")
         if not 1 <= self.golden.blob.size_bytes <= MAX_GOLDEN_BYTES:
             raise InvalidValue(f"golden set must be 1..{MAX_GOLDEN_BYTES} bytes, got {self.golden.blob.size_bytes}")
+
+
+def check_version(version: int) -> None:
+    if not 1 <= version <= MAX_VERSION:
+        raise InvalidValue(f"model version must be in 1..{MAX_VERSION}, got {version}")

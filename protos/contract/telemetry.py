@@ -1,9 +1,11 @@
 """What a device says about its own work.
 
 A record has a sequence within (epoch, lane). A batch accounts for every sequence in ``first..last`` exactly once: by an
-inference, an event or a gap. It is cut once and never cut again, so it is the unit of durability and of deduplication.
+inference, an event, a window or a gap. It is cut once and never cut again, so it is the unit of durability and of
+deduplication.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,8 @@ MAX_ROWS = 10_000  # inferences or events in one batch
 MAX_BATCH_BYTES = 1 << 20  # decoded; the broker's packet limit is above it
 MAX_SEQUENCE = (1 << 63) - 1  # SQLite's and PostgreSQL's integers
 MAX_TEXT = 1024
+MAX_NAME = 64  # characters: of a stream, of an aggregate, of an event's kind
+MAX_VALUES = 64  # aggregates in one window
 EPOCH_BYTES = 64
 MAX_TIME_MS = 253_402_300_800_000  # the year 10000
 MAX_LATENCY_MS = 1e9  # twelve days: well within the wire's 32-bit float
@@ -75,10 +79,41 @@ class Event:
 
     def __post_init__(self) -> None:
         _check_sequence(self.sequence)
-        if not self.kind or len(self.kind) > 64 or len(self.detail) > MAX_TEXT:
-            raise InvalidValue(f"event needs a kind of 1..64 and a detail of at most {MAX_TEXT} characters, got {self.kind!r}")
+        if not self.kind or len(self.kind) > MAX_NAME or len(self.detail) > MAX_TEXT:
+            raise InvalidValue(
+                f"event needs a kind of 1..{MAX_NAME} and a detail of at most {MAX_TEXT} characters, got {self.kind!r}"
+            )
         check_text(self.kind, self.detail)
         check_time(self.at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What a stream on the device said about one window of its readings; half-open, start inclusive."""
+
+    sequence: int
+    stream: str  # name of its spec
+    start: datetime
+    end: datetime
+    readings: int
+    values: tuple[tuple[str, float], ...]  # (aggregate, value), by name
+    key: str = ""  # what the stream groups by, as "label=7"; empty: all readings together
+    complete: bool = True  # False: the agent stopped without warning within it, some readings may be missing
+
+    def __post_init__(self) -> None:
+        _check_sequence(self.sequence)
+        _check_sequence(self.readings)
+        names = [name for name, _ in self.values]
+        if not all(0 < len(name) <= MAX_NAME for name in (self.stream, *names)) or len(self.key) > MAX_TEXT:
+            raise InvalidValue(f"window needs names of 1..{MAX_NAME} and a key of at most {MAX_TEXT} characters")
+        if len(names) > MAX_VALUES or names != sorted(set(names)):
+            raise InvalidValue(f"window needs at most {MAX_VALUES} values in the order of their names, got {names[:80]}")
+        if not all(math.isfinite(value) for _, value in self.values):
+            raise InvalidValue(f"window {self.stream!r} has a value that is not finite")
+        check_text(self.stream, self.key, *names)
+        check_time(self.start)
+        if self.end <= self.start:
+            raise InvalidValue(f"window {self.stream!r} ends at {self.end.isoformat()}, before it starts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,11 +253,12 @@ class Batch:
     inferences: InferenceTable = field(default_factory=lambda: NO_INFERENCES)
     events: tuple[Event, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    windows: tuple[Window, ...] = ()
 
     def __post_init__(self) -> None:
         check_epoch(self.epoch)
         _check_range(self.first_sequence, self.last_sequence)
-        if len(self.events) > MAX_ROWS or len(self.gaps) > MAX_ROWS:
+        if max(len(self.events), len(self.gaps), len(self.windows)) > MAX_ROWS:
             raise InvalidValue(f"batch holds more than {MAX_ROWS} rows of one kind")
         expected = self.first_sequence
         for first, last in self._spans():
@@ -235,7 +271,7 @@ class Batch:
     @property
     def records(self) -> int:
         """Records produced and kept: gaps do not count."""
-        return len(self.inferences) + len(self.events)
+        return len(self.inferences) + len(self.events) + len(self.windows)
 
     @property
     def dropped(self) -> int:
@@ -259,7 +295,8 @@ class Batch:
 
     def _spans(self) -> list[tuple[int, int]]:
         """Sorted (first, last) of everything in the batch, runs of inferences joined."""
-        spans = [(event.sequence, event.sequence) for event in self.events]
+        records: tuple[Event | Window, ...] = (*self.events, *self.windows)
+        spans = [(record.sequence, record.sequence) for record in records]
         spans += [(gap.first_sequence, gap.last_sequence) for gap in self.gaps]
         sequence = self.inferences.sequence
         if len(sequence):
@@ -289,10 +326,10 @@ def check_epoch(epoch: str) -> None:
 
 
 def check_text(*texts: str) -> None:
-    """The wire is UTF-8, which has no lone surrogates."""
+    """The wire is UTF-8, which has no lone surrogates; PostgreSQL's text has no NUL characters."""
     for text in texts:
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise InvalidValue(f"text must be Unicode without lone surrogates, got {text[:80]!r}")
+        if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+            raise InvalidValue(f"text must be Unicode without NUL characters and lone surrogates, got {text[:80]!r}")
 
 
 def check_time(at: datetime) -> None:

@@ -13,7 +13,9 @@ TELEMETRY = "up/telemetry"
 DESIRED = "down/desired"
 WATERMARK = "down/watermark"
 
-HUB_SUBSCRIPTION = f"{ROOT}/+/+/up/#"
+HUB_SUBSCRIPTION = f"{ROOT}/+/+/up/#"  # all of it, where the broker cannot share it out
+TWIN_SUBSCRIPTION = f"{ROOT}/+/+/up/+"  # and what is none; they need their order, so one subscriber has them all
+TELEMETRY_SUBSCRIPTION = f"$share/ingest/{ROOT}/+/+/{TELEMETRY}/+/#"  # each message goes to one of its subscribers
 
 
 @dataclass(frozen=True, slots=True)

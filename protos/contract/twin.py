@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from protos.contract.errors import InvalidValue
 from protos.contract.ids import Digest, ModelName
-from protos.contract.telemetry import MAX_SEQUENCE, MAX_TEXT
+from protos.contract.manifest import check_version
+from protos.contract.telemetry import MAX_SEQUENCE, MAX_TEXT, Lane, check_epoch, check_text
 from protos.contract.update import UpdateState
 
 MAX_MANIFEST_BYTES = 256 * 1024
@@ -42,8 +43,7 @@ class ModelAssignment:
     manifest_size_bytes: int
 
     def __post_init__(self) -> None:
-        if self.version < 1:
-            raise InvalidValue(f"model version starts at 1, got {self.version}")
+        check_version(self.version)
         if not 1 <= self.manifest_size_bytes <= MAX_MANIFEST_BYTES:
             raise InvalidValue(f"manifest size must be in 1..{MAX_MANIFEST_BYTES} bytes, got {self.manifest_size_bytes}")
 
@@ -89,12 +89,33 @@ class Health:
     captures_pending: int = 0
     latency_p50_ms: float = 0.0
     latency_p95_ms: float = 0.0
+    disk_total_bytes: int = 0  # 0: not told
+    spool_limit_bytes: int = 0  # 0: not told
+    temperature_c: float | None = None  # of the hottest zone; None where the board does not say
 
     def __post_init__(self) -> None:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "started_at"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("started_at", "temperature_c")}
         _check_counts(**{name: value for name, value in values.items() if isinstance(value, int)})
         if not all(math.isfinite(value) and value >= 0 for value in values.values()):
             raise InvalidValue("health latencies must be finite and not negative")
+        if self.temperature_c is not None and not -100.0 <= self.temperature_c <= 1000.0:
+            raise InvalidValue(f"temperature_c must be in -100..1000, got {self.temperature_c}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the spool holds of one lane: sequences ``oldest``..``next - 1``. What is before was forgotten as marks allowed."""
+
+    epoch: str
+    lane: Lane
+    oldest: int
+    next: int  # first sequence not yet given out
+
+    def __post_init__(self) -> None:
+        check_epoch(self.epoch)
+        _check_counts(oldest=self.oldest, next=self.next)
+        if self.oldest > self.next:
+            raise InvalidValue(f"held range starts at {self.oldest}, beyond its end {self.next}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +129,13 @@ class ReportedTwin:
     runtimes: tuple[str, ...] = field(default=())
     model: ModelAssignment | None = None
     update: UpdateStatus | None = None
+    held: tuple[Held, ...] = ()  # by lane; empty: not told
 
     def __post_init__(self) -> None:
         _check_counts(generation=self.generation)
         _check_texts(self.boot_id, self.agent_version, self.board, *self.runtimes)
+        if len(self.held) > len(Lane):
+            raise InvalidValue(f"a twin tells of {len(self.held)} lanes, more than {len(Lane)}")
 
 
 def _check_counts(**counts: int) -> None:
@@ -124,3 +148,4 @@ def _check_texts(*texts: str) -> None:
     for text in texts:
         if len(text) > MAX_TEXT:
             raise InvalidValue(f"a name in a twin is longer than {MAX_TEXT} characters: {text[:80]!r}...")
+    check_text(*texts)

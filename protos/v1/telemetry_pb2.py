@@ -24,25 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/telemetry.proto\x12\x0btideline.v1\"\xe6\x01\n\x0eTelemetryBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.tideline.v1.Lane\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x31\n\ninferences\x18\x05 \x01(\x0b\x32\x1d.tideline.v1.InferenceColumns\x12\"\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x12.tideline.v1.Event\x12\x1e\n\x04gaps\x18\x07 \x03(\x0b\x32\x10.tideline.v1.Gap\"\xba\x01\n\x10InferenceColumns\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0c\x12\r\n\x05label\x18\x04 \x01(\x0c\x12\x12\n\nconfidence\x18\x05 \x01(\x0c\x12\x0f\n\x07latency\x18\x06 \x01(\x0c\x12\r\n\x05\x66lags\x18\x07 \x01(\x0c\x12\x11\n\tframe_key\x18\x08 \x01(\x0c\x12\r\n\x05model\x18\t \x01(\x0c\x12\x0e\n\x06models\x18\n \x03(\t\"F\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"S\n\x03Gap\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x03\"\x8a\x01\n\tWatermark\x12*\n\x05marks\x18\x01 \x03(\x0b\x32\x1b.tideline.v1.Watermark.Mark\x1aQ\n\x04Mark\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.tideline.v1.Lane\x12\x19\n\x11\x63ommitted_through\x18\x03 \x01(\x04*O\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x11\n\rLANE_CRITICAL\x10\x01\x12\x0f\n\x0bLANE_NORMAL\x10\x02\x12\r\n\tLANE_BULK\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/telemetry.proto\x12\x0btideline.v1\"\x8c\x02\n\x0eTelemetryBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.tideline.v1.Lane\x12\x16\n\x0e\x66irst_sequence\x18\x03 \x01(\x04\x12\x15\n\rlast_sequence\x18\x04 \x01(\x04\x12\x31\n\ninferences\x18\x05 \x01(\x0b\x32\x1d.tideline.v1.InferenceColumns\x12\"\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x12.tideline.v1.Event\x12\x1e\n\x04gaps\x18\x07 \x03(\x0b\x32\x10.tideline.v1.Gap\x12$\n\x07windows\x18\x08 \x03(\x0b\x32\x13.tideline.v1.Window\"\xba\x01\n\x10InferenceColumns\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0c\x12\r\n\x05label\x18\x04 \x01(\x0c\x12\x12\n\nconfidence\x18\x05 \x01(\x0c\x12\x0f\n\x07latency\x18\x06 \x01(\x0c\x12\r\n\x05\x66lags\x18\x07 \x01(\x0c\x12\x11\n\tframe_key\x18\x08 \x01(\x0c\x12\r\n\x05model\x18\t \x01(\x0c\x12\x0e\n\x06models\x18\n \x03(\t\"F\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"\xce\x01\n\x06Window\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x10\n\x08start_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x05 \x01(\x03\x12\x10\n\x08readings\x18\x06 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x07 \x01(\x08\x12)\n\x06values\x18\x08 \x03(\x0b\x32\x19.tideline.v1.Window.Value\x1a$\n\x05Value\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"S\n\x03Gap\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x03\"\x8a\x01\n\tWatermark\x12*\n\x05marks\x18\x01 \x03(\x0b\x32\x1b.tideline.v1.Watermark.Mark\x1aQ\n\x04Mark\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.tideline.v1.Lane\x12\x19\n\x11\x63ommitted_through\x18\x03 \x01(\x04*O\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x11\n\rLANE_CRITICAL\x10\x01\x12\x0f\n\x0bLANE_NORMAL\x10\x02\x12\r\n\tLANE_BULK\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.telemetry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LANE']._serialized_start=762
-  _globals['_LANE']._serialized_end=841
+  _globals['_LANE']._serialized_start=1009
+  _globals['_LANE']._serialized_end=1088
   _globals['_TELEMETRYBATCH']._serialized_start=43
-  _globals['_TELEMETRYBATCH']._serialized_end=273
-  _globals['_INFERENCECOLUMNS']._serialized_start=276
-  _globals['_INFERENCECOLUMNS']._serialized_end=462
-  _globals['_EVENT']._serialized_start=464
-  _globals['_EVENT']._serialized_end=534
-  _globals['_GAP']._serialized_start=536
-  _globals['_GAP']._serialized_end=619
-  _globals['_WATERMARK']._serialized_start=622
-  _globals['_WATERMARK']._serialized_end=760
-  _globals['_WATERMARK_MARK']._serialized_start=679
-  _globals['_WATERMARK_MARK']._serialized_end=760
+  _globals['_TELEMETRYBATCH']._serialized_end=311
+  _globals['_INFERENCECOLUMNS']._serialized_start=314
+  _globals['_INFERENCECOLUMNS']._serialized_end=500
+  _globals['_EVENT']._serialized_start=502
+  _globals['_EVENT']._serialized_end=572
+  _globals['_WINDOW']._serialized_start=575
+  _globals['_WINDOW']._serialized_end=781
+  _globals['_WINDOW_VALUE']._serialized_start=745
+  _globals['_WINDOW_VALUE']._serialized_end=781
+  _globals['_GAP']._serialized_start=783
+  _globals['_GAP']._serialized_end=866
+  _globals['_WATERMARK']._serialized_start=869
+  _globals['_WATERMARK']._serialized_end=1007
+  _globals['_WATERMARK_MARK']._serialized_start=926
+  _globals['_WATERMARK_MARK']._serialized_end=1007
 # @@protoc_insertion_point(module_scope)

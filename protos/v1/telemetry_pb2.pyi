@@ -19,7 +19,7 @@ LANE_NORMAL: Lane
 LANE_BULK: Lane
 
 class TelemetryBatch(_message.Message):
-    __slots__ = ("epoch", "lane", "first_sequence", "last_sequence", "inferences", "events", "gaps")
+    __slots__ = ("epoch", "lane", "first_sequence", "last_sequence", "inferences", "events", "gaps", "windows")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class TelemetryBatch(_message.Message):
     INFERENCES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     GAPS_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     epoch: str
     lane: Lane
     first_sequence: int
@@ -34,7 +35,8 @@ class TelemetryBatch(_message.Message):
     inferences: InferenceColumns
     events: _containers.RepeatedCompositeFieldContainer[Event]
     gaps: _containers.RepeatedCompositeFieldContainer[Gap]
-    def __init__(self, epoch: _Optional[str] = ..., lane: _Optional[_Union[Lane, str]] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., inferences: _Optional[_Union[InferenceColumns, _Mapping]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ...) -> None: ...
+    windows: _containers.RepeatedCompositeFieldContainer[Window]
+    def __init__(self, epoch: _Optional[str] = ..., lane: _Optional[_Union[Lane, str]] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., inferences: _Optional[_Union[InferenceColumns, _Mapping]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., windows: _Optional[_Iterable[_Union[Window, _Mapping]]] = ...) -> None: ...
 
 class InferenceColumns(_message.Message):
     __slots__ = ("rows", "offset", "captured_at", "label", "confidence", "latency", "flags", "frame_key", "model", "models")
@@ -71,6 +73,33 @@ class Event(_message.Message):
     kind: str
     detail: str
     def __init__(self, sequence: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Window(_message.Message):
+    __slots__ = ("sequence", "stream", "key", "start_ms", "end_ms", "readings", "complete", "values")
+    class Value(_message.Message):
+        __slots__ = ("name", "value")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        value: float
+        def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    END_MS_FIELD_NUMBER: _ClassVar[int]
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    stream: str
+    key: str
+    start_ms: int
+    end_ms: int
+    readings: int
+    complete: bool
+    values: _containers.RepeatedCompositeFieldContainer[Window.Value]
+    def __init__(self, sequence: _Optional[int] = ..., stream: _Optional[str] = ..., key: _Optional[str] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., readings: _Optional[int] = ..., complete: _Optional[bool] = ..., values: _Optional[_Iterable[_Union[Window.Value, _Mapping]]] = ...) -> None: ...
 
 class Gap(_message.Message):
     __slots__ = ("first_sequence", "last_sequence", "reason", "at_ms")

@@ -7,16 +7,121 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class QueryReadingsRequest(_message.Message):
-    __slots__ = ("device_id", "since_ms", "until_ms", "limit")
+    __slots__ = ("device_id", "since_ms", "until_ms", "limit", "selector", "model", "uncertain", "captured")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
     UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     since_ms: int
     until_ms: int
     limit: int
-    def __init__(self, device_id: _Optional[str] = ..., since_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+    selector: _containers.ScalarMap[str, str]
+    model: str
+    uncertain: bool
+    captured: bool
+    def __init__(self, device_id: _Optional[str] = ..., since_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., limit: _Optional[int] = ..., selector: _Optional[_Mapping[str, str]] = ..., model: _Optional[str] = ..., uncertain: _Optional[bool] = ..., captured: _Optional[bool] = ...) -> None: ...
+
+class TailReadingsRequest(_message.Message):
+    __slots__ = ("device_id", "selector", "last")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    selector: _containers.ScalarMap[str, str]
+    last: int
+    def __init__(self, device_id: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., last: _Optional[int] = ...) -> None: ...
+
+class AggregateRequest(_message.Message):
+    __slots__ = ("device_id", "selector", "since_ms", "until_ms", "window_ms", "fields", "by", "limit", "model")
+    class SelectorEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_MS_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    selector: _containers.ScalarMap[str, str]
+    since_ms: int
+    until_ms: int
+    window_ms: int
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    by: _containers.RepeatedScalarFieldContainer[str]
+    limit: int
+    model: str
+    def __init__(self, device_id: _Optional[str] = ..., selector: _Optional[_Mapping[str, str]] = ..., since_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., window_ms: _Optional[int] = ..., fields: _Optional[_Iterable[str]] = ..., by: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+
+class Aggregates(_message.Message):
+    __slots__ = ("rows",)
+    class Aggregate(_message.Message):
+        __slots__ = ("start_ms", "end_ms", "device_id", "model", "label", "readings", "uncertain", "fields", "captured")
+        START_MS_FIELD_NUMBER: _ClassVar[int]
+        END_MS_FIELD_NUMBER: _ClassVar[int]
+        DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+        MODEL_FIELD_NUMBER: _ClassVar[int]
+        LABEL_FIELD_NUMBER: _ClassVar[int]
+        READINGS_FIELD_NUMBER: _ClassVar[int]
+        UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
+        FIELDS_FIELD_NUMBER: _ClassVar[int]
+        CAPTURED_FIELD_NUMBER: _ClassVar[int]
+        start_ms: int
+        end_ms: int
+        device_id: str
+        model: str
+        label: str
+        readings: int
+        uncertain: int
+        fields: _containers.RepeatedCompositeFieldContainer[Aggregates.Field]
+        captured: int
+        def __init__(self, start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., device_id: _Optional[str] = ..., model: _Optional[str] = ..., label: _Optional[str] = ..., readings: _Optional[int] = ..., uncertain: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[Aggregates.Field, _Mapping]]] = ..., captured: _Optional[int] = ...) -> None: ...
+    class Field(_message.Message):
+        __slots__ = ("name", "mean", "min", "max", "p50", "p95", "approximate")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        MEAN_FIELD_NUMBER: _ClassVar[int]
+        MIN_FIELD_NUMBER: _ClassVar[int]
+        MAX_FIELD_NUMBER: _ClassVar[int]
+        P50_FIELD_NUMBER: _ClassVar[int]
+        P95_FIELD_NUMBER: _ClassVar[int]
+        APPROXIMATE_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        mean: float
+        min: float
+        max: float
+        p50: float
+        p95: float
+        approximate: bool
+        def __init__(self, name: _Optional[str] = ..., mean: _Optional[float] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., p50: _Optional[float] = ..., p95: _Optional[float] = ..., approximate: _Optional[bool] = ...) -> None: ...
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[Aggregates.Aggregate]
+    def __init__(self, rows: _Optional[_Iterable[_Union[Aggregates.Aggregate, _Mapping]]] = ...) -> None: ...
 
 class Reading(_message.Message):
     __slots__ = ("device_id", "captured_at_ms", "lane", "epoch", "sequence", "label", "label_name", "confidence", "latency_ms", "captured", "uncertain", "frame_key", "model_manifest")
@@ -90,6 +195,33 @@ class ListQuarantineRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     limit: int
     def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class GetQuarantinedRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class ReplayQuarantinedRequest(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReplayQuarantinedReply(_message.Message):
+    __slots__ = ("replayed", "refused")
+    class Refused(_message.Message):
+        __slots__ = ("id", "reason")
+        ID_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        id: int
+        reason: str
+        def __init__(self, id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    replayed: int
+    refused: _containers.RepeatedCompositeFieldContainer[ReplayQuarantinedReply.Refused]
+    def __init__(self, replayed: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[ReplayQuarantinedReply.Refused, _Mapping]]] = ...) -> None: ...
 
 class QuarantinedMessage(_message.Message):
     __slots__ = ("id", "topic", "reason", "payload", "count", "first_at_ms", "last_at_ms")

@@ -39,6 +39,16 @@ class TelemetryStub:
                 request_serializer=protos_dot_v1_dot_telemetry__service__pb2.QueryReadingsRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_telemetry__service__pb2.Readings.FromString,
                 _registered_method=True)
+        self.TailReadings = channel.unary_stream(
+                '/tideline.v1.Telemetry/TailReadings',
+                request_serializer=protos_dot_v1_dot_telemetry__service__pb2.TailReadingsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_telemetry__service__pb2.Readings.FromString,
+                _registered_method=True)
+        self.Aggregate = channel.unary_stream(
+                '/tideline.v1.Telemetry/Aggregate',
+                request_serializer=protos_dot_v1_dot_telemetry__service__pb2.AggregateRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_telemetry__service__pb2.Aggregates.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/tideline.v1.Telemetry/GetStats',
                 request_serializer=protos_dot_v1_dot_telemetry__service__pb2.GetStatsRequest.SerializeToString,
@@ -48,6 +58,16 @@ class TelemetryStub:
                 '/tideline.v1.Telemetry/ListQuarantine',
                 request_serializer=protos_dot_v1_dot_telemetry__service__pb2.ListQuarantineRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_telemetry__service__pb2.ListQuarantineReply.FromString,
+                _registered_method=True)
+        self.GetQuarantined = channel.unary_unary(
+                '/tideline.v1.Telemetry/GetQuarantined',
+                request_serializer=protos_dot_v1_dot_telemetry__service__pb2.GetQuarantinedRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_telemetry__service__pb2.QuarantinedMessage.FromString,
+                _registered_method=True)
+        self.ReplayQuarantined = channel.unary_unary(
+                '/tideline.v1.Telemetry/ReplayQuarantined',
+                request_serializer=protos_dot_v1_dot_telemetry__service__pb2.ReplayQuarantinedRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_telemetry__service__pb2.ReplayQuarantinedReply.FromString,
                 _registered_method=True)
         self.ListEvents = channel.unary_unary(
                 '/tideline.v1.Telemetry/ListEvents',
@@ -66,6 +86,20 @@ class TelemetryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TailReadings(self, request, context):
+        """Readings as they are stored, each once, until the caller leaves. The first reply is empty and says that the tail has begun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Aggregate(self, request, context):
+        """Readings counted and summed up over windows of event time; answered from roll-ups where the readings are gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -74,6 +108,19 @@ class TelemetryServicer:
 
     def ListQuarantine(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuarantined(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayQuarantined(self, request, context):
+        """Take quarantined messages in as if they had just come; those that still cannot be used stay.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -92,6 +139,16 @@ def add_TelemetryServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.QueryReadingsRequest.FromString,
                     response_serializer=protos_dot_v1_dot_telemetry__service__pb2.Readings.SerializeToString,
             ),
+            'TailReadings': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailReadings,
+                    request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.TailReadingsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_telemetry__service__pb2.Readings.SerializeToString,
+            ),
+            'Aggregate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Aggregate,
+                    request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.AggregateRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_telemetry__service__pb2.Aggregates.SerializeToString,
+            ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
                     request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.GetStatsRequest.FromString,
@@ -101,6 +158,16 @@ def add_TelemetryServicer_to_server(servicer, server):
                     servicer.ListQuarantine,
                     request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.ListQuarantineRequest.FromString,
                     response_serializer=protos_dot_v1_dot_telemetry__service__pb2.ListQuarantineReply.SerializeToString,
+            ),
+            'GetQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuarantined,
+                    request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.GetQuarantinedRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_telemetry__service__pb2.QuarantinedMessage.SerializeToString,
+            ),
+            'ReplayQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayQuarantined,
+                    request_deserializer=protos_dot_v1_dot_telemetry__service__pb2.ReplayQuarantinedRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_telemetry__service__pb2.ReplayQuarantinedReply.SerializeToString,
             ),
             'ListEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvents,
@@ -135,6 +202,60 @@ class Telemetry:
             '/tideline.v1.Telemetry/QueryReadings',
             protos_dot_v1_dot_telemetry__service__pb2.QueryReadingsRequest.SerializeToString,
             protos_dot_v1_dot_telemetry__service__pb2.Readings.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TailReadings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tideline.v1.Telemetry/TailReadings',
+            protos_dot_v1_dot_telemetry__service__pb2.TailReadingsRequest.SerializeToString,
+            protos_dot_v1_dot_telemetry__service__pb2.Readings.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Aggregate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tideline.v1.Telemetry/Aggregate',
+            protos_dot_v1_dot_telemetry__service__pb2.AggregateRequest.SerializeToString,
+            protos_dot_v1_dot_telemetry__service__pb2.Aggregates.FromString,
             options,
             channel_credentials,
             insecure,
@@ -189,6 +310,60 @@ class Telemetry:
             '/tideline.v1.Telemetry/ListQuarantine',
             protos_dot_v1_dot_telemetry__service__pb2.ListQuarantineRequest.SerializeToString,
             protos_dot_v1_dot_telemetry__service__pb2.ListQuarantineReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Telemetry/GetQuarantined',
+            protos_dot_v1_dot_telemetry__service__pb2.GetQuarantinedRequest.SerializeToString,
+            protos_dot_v1_dot_telemetry__service__pb2.QuarantinedMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Telemetry/ReplayQuarantined',
+            protos_dot_v1_dot_telemetry__service__pb2.ReplayQuarantinedRequest.SerializeToString,
+            protos_dot_v1_dot_telemetry__service__pb2.ReplayQuarantinedReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,29 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.v1 import telemetry_pb2 as protos_dot_v1_dot_telemetry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/twin.proto\x12\x0btideline.v1\"h\n\x06Status\x12\'\n\x08presence\x18\x01 \x01(\x0e\x32\x15.tideline.v1.Presence\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x03\"f\n\x0fModelAssignment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12\x1b\n\x13manifest_size_bytes\x18\x04 \x01(\x04\"b\n\x0b\x44\x65siredTwin\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12+\n\x05model\x18\x02 \x01(\x0b\x32\x1c.tideline.v1.ModelAssignment\x12\x12\n\nrollout_id\x18\x03 \x01(\t\"\xbd\x01\n\x0cUpdateStatus\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.tideline.v1.UpdateState\x12+\n\x05model\x18\x03 \x01(\x0b\x32\x1c.tideline.v1.ModelAssignment\x12\x12\n\nrollout_id\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x03\"\x88\x02\n\x06Health\x12\x11\n\trss_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x02 \x01(\x04\x12\x15\n\rspool_records\x18\x03 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x04 \x01(\x04\x12\x17\n\x0f\x64ropped_records\x18\x05 \x01(\x04\x12\x12\n\ninferences\x18\x06 \x01(\x04\x12\x18\n\x10inference_errors\x18\x07 \x01(\x04\x12\x18\n\x10\x63\x61ptures_pending\x18\x08 \x01(\x04\x12\x16\n\x0elatency_p50_ms\x18\t \x01(\x01\x12\x16\n\x0elatency_p95_ms\x18\n \x01(\x01\x12\x15\n\rstarted_at_ms\x18\x0b \x01(\x03\"\xf7\x01\n\x0cReportedTwin\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\r\n\x05\x62oard\x18\x04 \x01(\t\x12\x10\n\x08runtimes\x18\x05 \x03(\t\x12+\n\x05model\x18\x06 \x01(\x0b\x32\x1c.tideline.v1.ModelAssignment\x12)\n\x06update\x18\x07 \x01(\x0b\x32\x19.tideline.v1.UpdateStatus\x12#\n\x06health\x18\x08 \x01(\x0b\x32\x13.tideline.v1.Health\x12\r\n\x05\x61t_ms\x18\t \x01(\x03*e\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRESENCE_ONLINE\x10\x01\x12\x14\n\x10PRESENCE_STOPPED\x10\x02\x12\x14\n\x10PRESENCE_OFFLINE\x10\x03*\x81\x02\n\x0bUpdateState\x12\x1c\n\x18UPDATE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14UPDATE_STATE_OFFERED\x10\x01\x12\x19\n\x15UPDATE_STATE_FETCHING\x10\x02\x12\x17\n\x13UPDATE_STATE_STAGED\x10\x03\x12\x16\n\x12UPDATE_STATE_TRIAL\x10\x04\x12\x1a\n\x16UPDATE_STATE_COMMITTED\x10\x05\x12\x1c\n\x18UPDATE_STATE_ROLLED_BACK\x10\x06\x12\x17\n\x13UPDATE_STATE_FAILED\x10\x07\x12\x1b\n\x17UPDATE_STATE_SUPERSEDED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/v1/twin.proto\x12\x0btideline.v1\x1a\x19protos/v1/telemetry.proto\"h\n\x06Status\x12\'\n\x08presence\x18\x01 \x01(\x0e\x32\x15.tideline.v1.Presence\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x03\"f\n\x0fModelAssignment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12\x1b\n\x13manifest_size_bytes\x18\x04 \x01(\x04\"b\n\x0b\x44\x65siredTwin\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12+\n\x05model\x18\x02 \x01(\x0b\x32\x1c.tideline.v1.ModelAssignment\x12\x12\n\nrollout_id\x18\x03 \x01(\t\"\xbd\x01\n\x0cUpdateStatus\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.tideline.v1.UpdateState\x12+\n\x05model\x18\x03 \x01(\x0b\x32\x1c.tideline.v1.ModelAssignment\x12\x12\n\nrollout_id\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x03\"\xeb\x02\n\x06Health\x12\x11\n\trss_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x02 \x01(\x04\x12\x15\n\rspool_records\x18\x03 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x04 \x01(\x04\x12\x17\n\x0f\x64ropped_records\x18\x05 \x01(\x04\x12\x12\n\ninferences\x18\x06 \x01(\x04\x12\x18\n\x10inference_errors\x18\x07 \x01(\x04\x12\x18\n\x10\x63\x61ptures_pending\x18\x08 \x01(\x04\x12\x16\n\x0elatency_p50_ms\x18\t \x01(\x01\x12\x16\n\x0elatency_p95_ms\x18\n \x01(\x01\x12\x15\n\rstarted_at_ms\x18\x0b \x01(\x03\x12\x1a\n\rtemperature_c\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10\x64isk_total_bytes\x18\r \x01(\x04\x12\x19\n\x11spool_limit_bytes\x18\x0e \x01(\x04\x42\x10\n\x0e_temperature_c\"T\n\x04Held\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x1f\n\x04lane\x18\x02 \x01(\x0e\x32\x11.tideline.v1.Lane\x12\x0e\n\x06oldest\x18\x03 \x01(\x04\x12\x0c\n\x04next\x18\x04 \x01(\x04\"\x98\x02\n\x0cReportedTwin\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\r\n\x05\x62oard\x18\x04 \x01(\t\x12\x10\n\x08runtimes\x18\x05 \x03(\t\x12+\n\x05model\x18\x06 \x01(\x0b\x32\x1c.tideline.v1.ModelAssignment\x12)\n\x06update\x18\x07 \x01(\x0b\x32\x19.tideline.v1.UpdateStatus\x12#\n\x06health\x18\x08 \x01(\x0b\x32\x13.tideline.v1.Health\x12\r\n\x05\x61t_ms\x18\t \x01(\x03\x12\x1f\n\x04held\x18\n \x03(\x0b\x32\x11.tideline.v1.Held*e\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRESENCE_ONLINE\x10\x01\x12\x14\n\x10PRESENCE_STOPPED\x10\x02\x12\x14\n\x10PRESENCE_OFFLINE\x10\x03*\x81\x02\n\x0bUpdateState\x12\x1c\n\x18UPDATE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14UPDATE_STATE_OFFERED\x10\x01\x12\x19\n\x15UPDATE_STATE_FETCHING\x10\x02\x12\x17\n\x13UPDATE_STATE_STAGED\x10\x03\x12\x16\n\x12UPDATE_STATE_TRIAL\x10\x04\x12\x1a\n\x16UPDATE_STATE_COMMITTED\x10\x05\x12\x1c\n\x18UPDATE_STATE_ROLLED_BACK\x10\x06\x12\x17\n\x13UPDATE_STATE_FAILED\x10\x07\x12\x1b\n\x17UPDATE_STATE_SUPERSEDED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.twin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRESENCE']._serialized_start=1056
-  _globals['_PRESENCE']._serialized_end=1157
-  _globals['_UPDATESTATE']._serialized_start=1160
-  _globals['_UPDATESTATE']._serialized_end=1417
-  _globals['_STATUS']._serialized_start=37
-  _globals['_STATUS']._serialized_end=141
-  _globals['_MODELASSIGNMENT']._serialized_start=143
-  _globals['_MODELASSIGNMENT']._serialized_end=245
-  _globals['_DESIREDTWIN']._serialized_start=247
-  _globals['_DESIREDTWIN']._serialized_end=345
-  _globals['_UPDATESTATUS']._serialized_start=348
-  _globals['_UPDATESTATUS']._serialized_end=537
-  _globals['_HEALTH']._serialized_start=540
-  _globals['_HEALTH']._serialized_end=804
-  _globals['_REPORTEDTWIN']._serialized_start=807
-  _globals['_REPORTEDTWIN']._serialized_end=1054
+  _globals['_PRESENCE']._serialized_start=1301
+  _globals['_PRESENCE']._serialized_end=1402
+  _globals['_UPDATESTATE']._serialized_start=1405
+  _globals['_UPDATESTATE']._serialized_end=1662
+  _globals['_STATUS']._serialized_start=64
+  _globals['_STATUS']._serialized_end=168
+  _globals['_MODELASSIGNMENT']._serialized_start=170
+  _globals['_MODELASSIGNMENT']._serialized_end=272
+  _globals['_DESIREDTWIN']._serialized_start=274
+  _globals['_DESIREDTWIN']._serialized_end=372
+  _globals['_UPDATESTATUS']._serialized_start=375
+  _globals['_UPDATESTATUS']._serialized_end=564
+  _globals['_HEALTH']._serialized_start=567
+  _globals['_HEALTH']._serialized_end=930
+  _globals['_HELD']._serialized_start=932
+  _globals['_HELD']._serialized_end=1016
+  _globals['_REPORTEDTWIN']._serialized_start=1019
+  _globals['_REPORTEDTWIN']._serialized_end=1299
 # @@protoc_insertion_point(module_scope)

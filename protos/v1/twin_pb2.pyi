@@ -1,3 +1,4 @@
+from protos.v1 import telemetry_pb2 as _telemetry_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -92,7 +93,7 @@ class UpdateStatus(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., state: _Optional[_Union[UpdateState, str]] = ..., model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., rollout_id: _Optional[str] = ..., attempts: _Optional[int] = ..., reason: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class Health(_message.Message):
-    __slots__ = ("rss_bytes", "disk_free_bytes", "spool_records", "spool_bytes", "dropped_records", "inferences", "inference_errors", "captures_pending", "latency_p50_ms", "latency_p95_ms", "started_at_ms")
+    __slots__ = ("rss_bytes", "disk_free_bytes", "spool_records", "spool_bytes", "dropped_records", "inferences", "inference_errors", "captures_pending", "latency_p50_ms", "latency_p95_ms", "started_at_ms", "temperature_c", "disk_total_bytes", "spool_limit_bytes")
     RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
     DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SPOOL_RECORDS_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +105,9 @@ class Health(_message.Message):
     LATENCY_P50_MS_FIELD_NUMBER: _ClassVar[int]
     LATENCY_P95_MS_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPOOL_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     rss_bytes: int
     disk_free_bytes: int
     spool_records: int
@@ -115,10 +119,25 @@ class Health(_message.Message):
     latency_p50_ms: float
     latency_p95_ms: float
     started_at_ms: int
-    def __init__(self, rss_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., dropped_records: _Optional[int] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., captures_pending: _Optional[int] = ..., latency_p50_ms: _Optional[float] = ..., latency_p95_ms: _Optional[float] = ..., started_at_ms: _Optional[int] = ...) -> None: ...
+    temperature_c: float
+    disk_total_bytes: int
+    spool_limit_bytes: int
+    def __init__(self, rss_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., dropped_records: _Optional[int] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., captures_pending: _Optional[int] = ..., latency_p50_ms: _Optional[float] = ..., latency_p95_ms: _Optional[float] = ..., started_at_ms: _Optional[int] = ..., temperature_c: _Optional[float] = ..., disk_total_bytes: _Optional[int] = ..., spool_limit_bytes: _Optional[int] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("epoch", "lane", "oldest", "next")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    epoch: str
+    lane: _telemetry_pb2.Lane
+    oldest: int
+    next: int
+    def __init__(self, epoch: _Optional[str] = ..., lane: _Optional[_Union[_telemetry_pb2.Lane, str]] = ..., oldest: _Optional[int] = ..., next: _Optional[int] = ...) -> None: ...
 
 class ReportedTwin(_message.Message):
-    __slots__ = ("generation", "boot_id", "agent_version", "board", "runtimes", "model", "update", "health", "at_ms")
+    __slots__ = ("generation", "boot_id", "agent_version", "board", "runtimes", "model", "update", "health", "at_ms", "held")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +147,7 @@ class ReportedTwin(_message.Message):
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     generation: int
     boot_id: str
     agent_version: str
@@ -137,4 +157,5 @@ class ReportedTwin(_message.Message):
     update: UpdateStatus
     health: Health
     at_ms: int
-    def __init__(self, generation: _Optional[int] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., board: _Optional[str] = ..., runtimes: _Optional[_Iterable[str]] = ..., model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., update: _Optional[_Union[UpdateStatus, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., at_ms: _Optional[int] = ...) -> None: ...
+    held: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, generation: _Optional[int] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., board: _Optional[str] = ..., runtimes: _Optional[_Iterable[str]] = ..., model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., update: _Optional[_Union[UpdateStatus, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., at_ms: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...

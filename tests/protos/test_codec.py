@@ -178,7 +178,7 @@ def test_a_manifest_no_device_would_take_is_not_made() -> None:
         codec.encode_manifest(_manifest(labels))
 
 
-@given(st.text(max_size=30) | st.just("\udcff" * 3) | st.just("x" * 5000))
+@given(st.text(max_size=30) | st.just("\udcff" * 3) | st.just("x" * 5000) | st.just("a\0b"))
 @bounded
 def test_a_reason_of_any_text_can_be_reported(reason: str) -> None:
     model = ModelAssignment(name=values.ids.model_name("m"), version=1, manifest_digest=digest_of(b""), manifest_size_bytes=1)
@@ -186,7 +186,7 @@ def test_a_reason_of_any_text_can_be_reported(reason: str) -> None:
     health = Health(started_at=values.START)
     twin = ReportedTwin(generation=1, boot_id="b", agent_version="0", board="x", at=values.START, health=health, update=update)
     decoded = codec.decode_reported(codec.encode_reported(twin)).update
-    assert decoded is not None and len(decoded.reason) <= MAX_TEXT
+    assert decoded is not None and len(decoded.reason) <= MAX_TEXT and "\0" not in decoded.reason
 
 
 def test_every_decoder_is_in_this_suite() -> None:
@@ -228,3 +228,10 @@ def test_an_empty_table_is_no_table() -> None:
     message = telemetry_pb2.TelemetryBatch(epoch="e", lane=telemetry_pb2.LANE_BULK, events=[{"sequence": 0, "kind": "k"}])
     message.inferences.models.append("not a digest")
     assert codec.decode_batch(message.SerializeToString()).inferences == InferenceTable.of(())
+
+
+def test_a_refused_batch_holds_on_to_nothing_that_was_unpacked() -> None:
+    """A group of a thousand is refused together: with all they unpack to in memory, a device could end the hub."""
+    [refused] = codec.decode_heads([zstandard.compress(bytes(MAX_BATCH_BYTES))])
+    assert isinstance(refused, InvalidMessage)
+    assert refused.__traceback__ is None and refused.__context__ is None and refused.__cause__ is None

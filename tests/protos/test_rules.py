@@ -137,6 +137,9 @@ def test_more_models_than_one_byte_can_name_are_refused() -> None:
         lambda: Event(sequence=0, at=NOW, kind="k" * 65),
         lambda: Event(sequence=0, at=NOW, kind="k", detail="d" * (MAX_TEXT + 1)),
         lambda: Event(sequence=0, at=NOW, kind="k", detail="\udc80"),
+        lambda: Event(sequence=0, at=NOW, kind="k\0"),
+        lambda: Event(sequence=0, at=NOW, kind="k", detail="a\0b"),
+        lambda: Gap(first_sequence=0, last_sequence=0, reason="\0", at=NOW),
         lambda: Gap(first_sequence=1, last_sequence=0, reason="", at=NOW),
         lambda: Gap(first_sequence=0, last_sequence=0, reason="r" * (MAX_TEXT + 1), at=NOW),
         lambda: Mark(epoch="e", lane=Lane.BULK, committed_through=-1),
@@ -149,6 +152,7 @@ def test_more_models_than_one_byte_can_name_are_refused() -> None:
         lambda: Health(started_at=NOW, latency_p50_ms=float("nan")),
         lambda: Health(started_at=NOW, rss_bytes=-1),
         lambda: ModelAssignment(name=ids.model_name("m"), version=0, manifest_digest=MODEL, manifest_size_bytes=1),
+        lambda: ModelAssignment(name=ids.model_name("m"), version=1 << 31, manifest_digest=MODEL, manifest_size_bytes=1),
         lambda: ModelAssignment(name=ids.model_name("m"), version=1, manifest_digest=MODEL, manifest_size_bytes=1 << 20),
         lambda: Board(
             name="b", description="", architecture="x", kind="camera", runtimes=("torch",), memory_mb=1, storage_mb=1,
@@ -161,11 +165,12 @@ def test_a_value_out_of_bounds_is_refused(make: object) -> None:
         make()  # type: ignore[operator]
 
 
-def test_a_name_longer_than_the_wire_should_carry_is_refused() -> None:
+@pytest.mark.parametrize("name", ["b" * 2000, "a\0b", "\udc80"])
+def test_a_name_that_no_store_should_have_to_keep_is_refused(name: str) -> None:
     from protos.contract.twin import Presence
 
     with pytest.raises(InvalidValue):
-        Status(presence=Presence.ONLINE, boot_id="b" * 2000, agent_version="0", at=NOW)
+        Status(presence=Presence.ONLINE, boot_id=name, agent_version="0", at=NOW)
 
 
 @given(values.times)

@@ -9,6 +9,7 @@ from protos.contract.manifest import (
     MAX_ARTIFACT_BYTES,
     MAX_GOLDEN_BYTES,
     MAX_SIDE,
+    MAX_VERSION,
     Blob,
     ClassificationSpec,
     Format,
@@ -30,11 +31,13 @@ from protos.contract.telemetry import (
     InferenceTable,
     Lane,
     Mark,
+    Window,
 )
 from protos.contract.twin import (
     MAX_MANIFEST_BYTES,
     DesiredTwin,
     Health,
+    Held,
     ModelAssignment,
     Presence,
     ReportedTwin,
@@ -46,12 +49,12 @@ from protos.contract.update import UpdateState
 START = datetime(1970, 1, 1, tzinfo=UTC)
 
 counts = st.integers(0, MAX_SEQUENCE)
-versions = st.integers(1, 2**32 - 1)
+versions = st.integers(1, MAX_VERSION)
 labels_ids = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 digests = st.binary(max_size=8).map(ids.digest_of)
 epochs = st.text("abcdef0123456789", min_size=1, max_size=16)
 times = st.integers(0, 253_402_300_799_999).map(lambda ms: START + timedelta(milliseconds=ms))
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
 long_texts = texts | st.just("ü" * MAX_TEXT)
 
 
@@ -62,19 +65,22 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
-    """Inferences, events and gaps in any order, accounting for every sequence once."""
-    kinds = draw(st.lists(st.sampled_from("ieg"), min_size=1, max_size=30))
+    """Inferences, events, windows and gaps in any order, accounting for every sequence once."""
+    kinds = draw(st.lists(st.sampled_from("iegw"), min_size=1, max_size=30))
     models = draw(st.lists(digests, min_size=1, max_size=3))
     sequence = first = draw(st.integers(0, 10**6) | st.just(MAX_SEQUENCE - 1000))
     inferences: list[Inference] = []
     events: list[Event] = []
     gaps: list[Gap] = []
+    windows: list[Window] = []
     for kind in kinds:
         at = draw(times)
         if kind == "i":
             inferences.append(_inference(draw, sequence, at, models))
         elif kind == "e":
             events.append(Event(sequence=sequence, at=at, kind=draw(texts.filter(bool)), detail=draw(long_texts)))
+        elif kind == "w":
+            windows.append(_window(draw, sequence))
         else:
             last = sequence + draw(st.integers(0, 20))
             gaps.append(Gap(first_sequence=sequence, last_sequence=last, reason=draw(texts), at=at))
@@ -88,6 +94,22 @@ def batches(draw: st.DrawFn) -> Batch:
         inferences=InferenceTable.of(inferences),
         events=tuple(events),
         gaps=tuple(gaps),
+        windows=tuple(windows),
+    )
+
+
+def _window(draw: st.DrawFn, sequence: int) -> Window:
+    start, end = sorted(draw(st.lists(times, min_size=2, max_size=2, unique=True)))
+    values = draw(st.dictionaries(texts.filter(bool), st.floats(allow_nan=False, allow_infinity=False), max_size=4))
+    return Window(
+        sequence=sequence,
+        stream=draw(texts.filter(bool)),
+        key=draw(texts),
+        start=start,
+        end=end,
+        readings=draw(counts),
+        complete=draw(st.booleans()),
+        values=tuple(sorted(values.items())),
     )
 
 
@@ -138,7 +160,18 @@ healths = st.builds(
     captures_pending=counts,
     latency_p50_ms=st.floats(0, 1e300),
     latency_p95_ms=st.floats(0, 1e300),
+    disk_total_bytes=counts,
+    spool_limit_bytes=counts,
+    temperature_c=st.none() | st.floats(-100, 1000),
 )
+
+
+@st.composite
+def held_ranges(draw: st.DrawFn) -> Held:
+    oldest, following = sorted((draw(counts), draw(counts)))
+    return Held(epoch=draw(epochs), lane=draw(st.sampled_from(Lane)), oldest=oldest, next=following)
+
+
 reported_twins = st.builds(
     ReportedTwin,
     generation=counts,
@@ -150,6 +183,7 @@ reported_twins = st.builds(
     runtimes=st.lists(texts, max_size=3).map(tuple),
     model=st.none() | assignments,
     update=st.none() | updates,
+    held=st.lists(held_ranges(), max_size=len(Lane)).map(tuple),
 )
 
 

@@ -21,9 +21,11 @@ from protos.contract.codec.twin import (
     reported_from_pb,
     reported_to_pb,
 )
+from protos.contract.codec.unpack import Unpacked, unpack_batches
 
 __all__ = [
     "MAX_TWIN_BYTES",
+    "Unpacked",
     "assignment_from_pb",
     "assignment_to_pb",
     "decode_batch",
@@ -45,4 +47,5 @@ __all__ = [
     "encode_watermark",
     "reported_from_pb",
     "reported_to_pb",
+    "unpack_batches",
 ]

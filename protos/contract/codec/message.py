@@ -42,8 +42,8 @@ def bounded(data: bytes, limit: int) -> bytes:
 
 
 def sendable(text: str) -> str:
-    """Its beginning, without lone surrogates: a reason may quote a file name, which need not be Unicode."""
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
+    """Its beginning, without what ``check_text`` refuses: a reason may quote a file name, which need not be Unicode."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", " ")
 
 
 def enum(value: int) -> Any:

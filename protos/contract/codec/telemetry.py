@@ -22,6 +22,7 @@ from protos.contract.telemetry import (
     MAX_ROWS,
     MAX_SEQUENCE,
     MAX_TIME_MS,
+    MAX_VALUES,
     NO_INFERENCES,
     Batch,
     BatchHead,
@@ -30,14 +31,15 @@ from protos.contract.telemetry import (
     InferenceTable,
     Lane,
     Mark,
+    Window,
     check_epoch,
     from_ms,
     to_ms,
 )
 from protos.v1 import telemetry_pb2
 
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1; no TelemetryBatch starts with it
-_COLUMNS = (
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1; no TelemetryBatch starts with it
+COLUMNS = (
     ("offset", "<u4"),
     ("captured_at", "<i8"),
     ("label", "<u2"),
@@ -48,8 +50,8 @@ _COLUMNS = (
     ("model", "u1"),
 )
 
-_COLUMN_VALUES = attrgetter(*(name for name, _ in _COLUMNS))
-_COLUMN_SIZES = tuple(np.dtype(dtype).itemsize for _, dtype in _COLUMNS)
+COLUMN_VALUES = attrgetter(*(name for name, _ in COLUMNS))
+COLUMN_SIZES = tuple(np.dtype(dtype).itemsize for _, dtype in COLUMNS)
 _LANES = {int(lane): lane for lane in Lane}
 
 
@@ -70,6 +72,7 @@ def encode_batch(batch: Batch, *, compress: bool = True) -> bytes:
             )
             for g in batch.gaps
         ],
+        windows=map(_window_to_pb, batch.windows),
     )
     if len(table):
         message.inferences.CopyFrom(
@@ -93,8 +96,8 @@ def encode_batch(batch: Batch, *, compress: bool = True) -> bytes:
 @decoder
 def decode_batch(data: bytes) -> Batch:
     """Raises InvalidMessage; unpacks at most MAX_BATCH_BYTES."""
-    if data.startswith(_ZSTD_MAGIC):
-        data = _decompress(data)
+    if data.startswith(ZSTD_MAGIC):
+        data = decompressed(data)
     if len(data) > MAX_BATCH_BYTES:
         raise InvalidMessage(f"batch of {len(data)} bytes, more than {MAX_BATCH_BYTES}")
     message = parse(telemetry_pb2.TelemetryBatch(), data)
@@ -112,6 +115,7 @@ def decode_batch(data: bytes) -> Batch:
             Gap(first_sequence=g.first_sequence, last_sequence=g.last_sequence, reason=g.reason, at=from_ms(g.at_ms))
             for g in message.gaps[: MAX_ROWS + 1]
         ),
+        windows=tuple(map(_window_from_pb, message.windows[: MAX_ROWS + 1])),
     )
 
 
@@ -134,7 +138,7 @@ def _head(payload: bytes) -> BatchHead | InvalidMessage:
     try:
         return decode_batch(payload).head
     except InvalidMessage as error:
-        return error
+        return InvalidMessage(str(error))  # the raised one holds, by its traceback, all that was unpacked
 
 
 class _PlainBatches:
@@ -145,24 +149,26 @@ class _PlainBatches:
         self._rows: list[int] = []
         self._models: list[int] = []
         self._heads: list[tuple[str, Lane, int, int]] = []
-        self._columns: tuple[list[bytes], ...] = tuple([] for _ in _COLUMNS)
+        self._columns: tuple[list[bytes], ...] = tuple([] for _ in COLUMNS)
 
     def add(self, index: int, payload: bytes) -> None:
         """Takes no notice of a batch that ``decode_batch`` must look at."""
         try:
-            data = _decompress(payload) if payload.startswith(_ZSTD_MAGIC) else payload
+            data = decompressed(payload) if payload.startswith(ZSTD_MAGIC) else payload
             if len(data) > MAX_BATCH_BYTES:
                 return
             message = parse(telemetry_pb2.TelemetryBatch(), data)
             columns = message.inferences
             rows, models, first, last = columns.rows, columns.models, message.first_sequence, message.last_sequence
-            if message.events or message.gaps or not 0 < rows <= MAX_ROWS or last - first + 1 != rows or last > MAX_SEQUENCE:
+            if message.events or message.gaps or message.windows:
                 return
-            values = _COLUMN_VALUES(columns)
-            if tuple(map(len, values)) != tuple([rows * size for size in _COLUMN_SIZES]):
+            if not 0 < rows <= MAX_ROWS or last - first + 1 != rows or last > MAX_SEQUENCE:
+                return
+            values = COLUMN_VALUES(columns)
+            if tuple(map(len, values)) != tuple([rows * size for size in COLUMN_SIZES]):
                 return
             for model in models:
-                _known_digest(model)
+                known_digest(model)
             head = (_known_epoch(message.epoch), _LANES[message.lane], first, last)
         except (ContractError, DecodeError, KeyError, ValueError, zstandard.ZstdError):
             return
@@ -178,7 +184,7 @@ class _PlainBatches:
         if not self._index:
             return
         offset, captured_at, _label, confidence, latency, flags, _frame_key, model = (
-            np.frombuffer(b"".join(column), dtype=dtype) for column, (_, dtype) in zip(self._columns, _COLUMNS, strict=True)
+            np.frombuffer(b"".join(column), dtype=dtype) for column, (_, dtype) in zip(self._columns, COLUMNS, strict=True)
         )
         rows = np.array(self._rows)
         starts = np.concatenate(([0], np.cumsum(rows)[:-1]))
@@ -210,7 +216,33 @@ def decode_watermark(data: bytes) -> tuple[Mark, ...]:
     return tuple(Mark(epoch=m.epoch, lane=Lane(m.lane), committed_through=m.committed_through) for m in message.marks)
 
 
-def _decompress(data: bytes) -> bytes:
+def _window_to_pb(window: Window) -> telemetry_pb2.Window:
+    return telemetry_pb2.Window(
+        sequence=window.sequence,
+        stream=window.stream,
+        key=window.key,
+        start_ms=to_ms(window.start),
+        end_ms=to_ms(window.end),
+        readings=window.readings,
+        complete=window.complete,
+        values=[telemetry_pb2.Window.Value(name=name, value=value) for name, value in window.values],
+    )
+
+
+def _window_from_pb(message: telemetry_pb2.Window) -> Window:
+    return Window(
+        sequence=message.sequence,
+        stream=message.stream,
+        key=message.key,
+        start=from_ms(message.start_ms),
+        end=from_ms(message.end_ms),
+        readings=message.readings,
+        complete=message.complete,
+        values=tuple((value.name, value.value) for value in message.values[: MAX_VALUES + 1]),
+    )
+
+
+def decompressed(data: bytes) -> bytes:
     params = zstandard.get_frame_parameters(data)
     if params.content_size > MAX_BATCH_BYTES or params.window_size > 8 * MAX_BATCH_BYTES:  # unknown size reads as 2^64-1
         raise InvalidMessage(f"zstd frame unpacks to more than {MAX_BATCH_BYTES} bytes")
@@ -229,7 +261,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 
 @lru_cache(maxsize=4096)
-def _known_digest(text: str) -> ids.Digest:
+def known_digest(text: str) -> ids.Digest:
     return ids.digest(text)
 
 
@@ -243,7 +275,7 @@ def _table(columns: telemetry_pb2.InferenceColumns, first_sequence: int) -> Infe
     rows = columns.rows
     if rows > MAX_ROWS:
         raise InvalidMessage(f"batch holds {rows} inferences, more than {MAX_ROWS}")
-    arrays = {name: _column(columns, name, dtype, rows) for name, dtype in _COLUMNS}
+    arrays = {name: _column(columns, name, dtype, rows) for name, dtype in COLUMNS}
     if rows == 0:
         return NO_INFERENCES
     return InferenceTable(
@@ -255,7 +287,7 @@ def _table(columns: telemetry_pb2.InferenceColumns, first_sequence: int) -> Infe
         flags=arrays["flags"],
         frame_key=arrays["frame_key"],
         model=arrays["model"],
-        models=tuple(_known_digest(model) for model in columns.models),
+        models=tuple(known_digest(model) for model in columns.models),
     )
 
 

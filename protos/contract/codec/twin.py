@@ -2,12 +2,12 @@
 
 from protos.contract import ids
 from protos.contract.codec.message import MAX_TWIN_BYTES, bounded, decoder, enum, parse, sendable
-from protos.contract.telemetry import from_ms, to_ms
-from protos.contract.twin import DesiredTwin, Health, ModelAssignment, Presence, ReportedTwin, Status, UpdateStatus
+from protos.contract.telemetry import Lane, from_ms, to_ms
+from protos.contract.twin import DesiredTwin, Health, Held, ModelAssignment, Presence, ReportedTwin, Status, UpdateStatus
 from protos.contract.update import UpdateState
 from protos.v1 import twin_pb2
 
-_HEALTH_FIELDS = tuple(name for name in Health.__slots__ if name != "started_at")
+_HEALTH_FIELDS = tuple(name for name in Health.__slots__ if name not in ("started_at", "temperature_c"))
 
 
 def encode_status(status: Status) -> bytes:
@@ -71,7 +71,6 @@ def decode_desired(data: bytes) -> DesiredTwin:
 
 
 def reported_to_pb(twin: ReportedTwin) -> twin_pb2.ReportedTwin:
-    health = twin.health
     return twin_pb2.ReportedTwin(
         generation=twin.generation,
         boot_id=twin.boot_id,
@@ -80,15 +79,13 @@ def reported_to_pb(twin: ReportedTwin) -> twin_pb2.ReportedTwin:
         runtimes=list(twin.runtimes),
         model=assignment_to_pb(twin.model) if twin.model else None,
         update=_update_to_pb(twin.update) if twin.update else None,
-        health=twin_pb2.Health(
-            started_at_ms=to_ms(health.started_at), **{name: getattr(health, name) for name in _HEALTH_FIELDS}
-        ),
+        health=_health_to_pb(twin.health),
         at_ms=to_ms(twin.at),
+        held=[twin_pb2.Held(epoch=h.epoch, lane=enum(h.lane), oldest=h.oldest, next=h.next) for h in twin.held],
     )
 
 
 def reported_from_pb(message: twin_pb2.ReportedTwin) -> ReportedTwin:
-    health = message.health
     return ReportedTwin(
         generation=message.generation,
         boot_id=message.boot_id,
@@ -97,8 +94,9 @@ def reported_from_pb(message: twin_pb2.ReportedTwin) -> ReportedTwin:
         runtimes=tuple(message.runtimes),
         model=assignment_from_pb(message.model) if message.HasField("model") else None,
         update=_update_from_pb(message.update) if message.HasField("update") else None,
-        health=Health(started_at=from_ms(health.started_at_ms), **{name: getattr(health, name) for name in _HEALTH_FIELDS}),
+        health=_health_from_pb(message.health),
         at=from_ms(message.at_ms),
+        held=tuple(Held(epoch=h.epoch, lane=Lane(h.lane), oldest=h.oldest, next=h.next) for h in message.held[: len(Lane) + 1]),
     )
 
 
@@ -109,6 +107,22 @@ def encode_reported(twin: ReportedTwin) -> bytes:
 @decoder
 def decode_reported(data: bytes) -> ReportedTwin:
     return reported_from_pb(parse(twin_pb2.ReportedTwin(), bounded(data, MAX_TWIN_BYTES)))
+
+
+def _health_to_pb(health: Health) -> twin_pb2.Health:
+    return twin_pb2.Health(
+        started_at_ms=to_ms(health.started_at),
+        temperature_c=health.temperature_c,
+        **{name: getattr(health, name) for name in _HEALTH_FIELDS},
+    )
+
+
+def _health_from_pb(message: twin_pb2.Health) -> Health:
+    return Health(
+        started_at=from_ms(message.started_at_ms),
+        temperature_c=message.temperature_c if message.HasField("temperature_c") else None,
+        **{name: getattr(message, name) for name in _HEALTH_FIELDS},
+    )
 
 
 def _update_to_pb(update: UpdateStatus) -> twin_pb2.UpdateStatus:
@@ -130,6 +144,6 @@ def _update_from_pb(message: twin_pb2.UpdateStatus) -> UpdateStatus:
         model=assignment_from_pb(message.model),
         rollout_id=message.rollout_id,
         attempts=message.attempts,
-        reason=message.reason,
+        reason=sendable(message.reason),
         at=from_ms(message.at_ms),
     )
