@@ -3,12 +3,11 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.app.keep import Keeper
-from edge_agent.app.notify import notify
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Membership, Reporter
 from edge_agent.app.starts import LASTED_S, Starts
@@ -18,9 +17,13 @@ from edge_agent.core.backoff import Backoff
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import AgentError
 from edge_agent.core.model import Happening
+from edge_agent.core.notify import service_manager
 from edge_agent.core.ports import Spool
 from edge_agent.update.engine import UpdateEngine
 from protos.contract.telemetry import Lane
+
+if TYPE_CHECKING:
+    from edge_agent.app.streaming import Streaming
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +62,20 @@ class Parts:
     reporter: Reporter
     wakeup: Wakeup
     starts: Starts
+    streams: "Streaming | None" = None  # between perceiver and spool
     ends_with_source: bool  # otherwise a source that ends leaves an agent that syncs and updates
 
 
 class Agent:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._notify = service_manager()  # before anything has children
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._watched = threading.Event()  # the source has ended
         self._status_at = float("-inf")
         self._lasts_at: float | None = None  # monotonic; None: it has lasted
+        self._looked_at = parts.clock.monotonic()
 
     def changed(self) -> None:
         """The standing of updates is another one: tell the hub and the people. From any thread."""
@@ -77,29 +83,38 @@ class Agent:
         self._parts.network.changed()
         self._parts.wakeup.set()
 
+    def silent_s(self) -> float:
+        """How long the main thread has not looked around."""
+        return self._parts.clock.monotonic() - self._looked_at
+
     def run(self, signals: StopSignals) -> None:
         """Until a signal, or the end of the source where that is the end.
 
         Raises AgentError where an inference hangs: whoever started the agent starts it again.
         """
         parts = self._parts
-        watching = self._start("watch", self._watch)
-        keeping = self._start("keep", parts.keeper.run)
+        seeing = [
+            (self._start("watch", self._watch), parts.watcher.stop),
+            (self._start("keep", parts.keeper.run), parts.keeper.stop),
+        ]
+        if parts.streams is not None:
+            seeing.append((self._start("streams", parts.streams.run), parts.streams.stop))
         others = [self._start("update", parts.engine.run), self._start("network", parts.network.run)]
-        notify("READY=1")
+        self._notify("READY=1")
         self._lasts_at = parts.clock.monotonic() + LASTED_S
         while not signals.received:
             if self._watched.is_set() and parts.ends_with_source:
                 break
             if (busy_s := parts.perceiver.busy_s()) > STUCK_S:
-                self._stop([watching, keeping], others)
+                self._stop(seeing, others)
                 raise AgentError(f"an inference has hung for {busy_s:.0f} s: start the agent again, as its service does")
-            notify("WATCHDOG=1")
+            self._looked_at = parts.clock.monotonic()
+            self._notify("WATCHDOG=1")
             self._refresh_status()
             self._note_lasting()
             parts.wakeup.wait(TICK_S)
         log.info("stopping", extra={"signal": signals.received})
-        self._stop([watching, keeping], others)
+        self._stop(seeing, others)
         parts.starts.lasted()
 
     def _watch(self) -> None:
@@ -144,12 +159,12 @@ class Agent:
             self._status_at = now
             self._write_status("running")
 
-    def _stop(self, seeing: list[threading.Thread], others: list[threading.Thread]) -> None:
+    def _stop(self, seeing: Sequence[tuple[threading.Thread, Callable[[], None]]], others: Sequence[threading.Thread]) -> None:
         """In the order of the data's way, so that what was seen is spooled before the rest ends."""
-        notify("STOPPING=1")
+        self._notify("STOPPING=1")
         self._stopping.set()
         parts = self._parts
-        for thread, stop in zip(seeing, (parts.watcher.stop, parts.keeper.stop), strict=True):
+        for thread, stop in seeing:
             stop()
             thread.join(JOIN_S)
         parts.spool.flush()
@@ -157,7 +172,7 @@ class Agent:
         parts.network.stop()
         for thread in others:
             thread.join(JOIN_S)
-        for thread in (*seeing, *others):
+        for thread in (*(thread for thread, _ in seeing), *others):
             if thread.is_alive():
                 log.warning("thread does not end", extra={"part": thread.name})
         self._write_status("stopped")

@@ -6,13 +6,14 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from edge_agent.app import logs
 from edge_agent.app.agent import Agent, Parts
 from edge_agent.app.keep import Keeper
+from edge_agent.app.monitor import monitored
 from edge_agent.app.network import HubNetwork
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Reporter, Self
@@ -20,13 +21,15 @@ from edge_agent.app.runner import ModelRunner
 from edge_agent.app.starts import MANY, Starts
 from edge_agent.app.wakeup import StopSignals, Wakeup
 from edge_agent.app.watch import Watcher
+from edge_agent.core import logs
 from edge_agent.core.backoff import Backoff
+from edge_agent.core.budget import Budget
 from edge_agent.core.clock import Clock, SystemClock
-from edge_agent.core.config import AgentConfig
+from edge_agent.core.config import AgentConfig, StreamsConfig
 from edge_agent.core.errors import AgentError, ConfigError, DiskFull
+from edge_agent.core.metrics import Durations
 from edge_agent.core.model import Happening
-from edge_agent.core.ports import Spool
-from edge_agent.decide.budget import Budget
+from edge_agent.core.ports import Spool, StreamStats
 from edge_agent.decide.store import CaptureFolder
 from edge_agent.infer import runtimes
 from edge_agent.sense.sources import open_source
@@ -36,6 +39,10 @@ from edge_agent.update.journal import Journal
 from edge_agent.update.slots import Slots
 from edge_agent.update.surroundings import Surroundings
 from protos.contract.telemetry import Lane
+
+if TYPE_CHECKING:
+    from edge_agent.app.streaming import Streaming
+    from edge_agent.streams.spec import StreamSpec
 
 log = logging.getLogger(__name__)
 
@@ -47,29 +54,33 @@ def run(config: AgentConfig, *, max_frames: int | None) -> None:
     a model it waits for one. Raises ConfigError, or AgentError where ``max_frames`` can never be reached.
     """
     try:
-        logs.setup(config.log_level)
+        logs.configure(config.log_level)
     except ValueError as error:
         raise ConfigError(f"'log_level' must be DEBUG, INFO, WARNING or ERROR, got {config.log_level!r}") from error
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
     with _claim(config.data_dir):
         wakeup = Wakeup()
         signals = StopSignals(wakeup)
-        agent, parts = _build(config, wakeup, max_frames)
+        commits = Durations()
+        agent, parts = _build(config, wakeup, max_frames, commits)
         if max_frames is not None and not parts.perceiver.equipped.is_set() and not _enrolled(config.data_dir):
             parts.spool.close()
             raise AgentError(f"no model in {config.data_dir} and not enrolled: --max-frames would wait for ever; enroll first")
-        agent.run(signals)
+        with monitored(config.metrics, agent, parts, commits):
+            agent.run(signals)
 
 
-def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple[Agent, Parts]:
+def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None, commits: Durations) -> tuple[Agent, Parts]:
     """Everything wired, and the model that was running before loaded; no thread but the spool's is started."""
     clock = SystemClock()
+    specs = _specs(config.streams)
     source = open_source(config.source, clock)
-    spool = SqliteSpool(config.data_dir / "spool.sqlite", config.spool, clock)
+    spool = SqliteSpool(config.data_dir / "spool.sqlite", config.spool, clock, commits=commits)
     captures = CaptureFolder(config.data_dir / "captures", config.capture.max_bytes)
     budget = Budget(config.capture.per_hour, clock, captures.folder / "budget")
-    keeper = Keeper(captures, spool, budget)
-    perceiver = Perceiver(spool, keeper, clock)
+    streams = _streaming(specs, config, spool, clock)
+    keeper = Keeper(captures, streams or spool, budget)
+    perceiver = Perceiver(streams or spool, keeper, clock)
     starts = Starts(config.data_dir / "starts")  # what follows may be what brings the process down
     slots = Slots(config.data_dir / "models")
     engine = UpdateEngine(
@@ -94,7 +105,19 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple
         started_at=clock.now(),
         data_dir=config.data_dir,
     )
-    reporter = Reporter(me, perceiver=perceiver, keeper=keeper, engine=engine, spool=spool, captures=captures, clock=clock)
+    reporter = Reporter(
+        me,
+        perceiver=perceiver,
+        keeper=keeper,
+        engine=engine,
+        spool=spool,
+        captures=captures,
+        clock=clock,
+        spool_limit_bytes=config.spool.max_bytes,
+        uplink=lambda: network.uplink,
+        unreadable=lambda: getattr(source, "skipped", 0),
+        streams=streams.stats if streams is not None else StreamStats,
+    )
     network = HubNetwork(
         config,
         me,
@@ -116,6 +139,7 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple
         reporter=reporter,
         wakeup=wakeup,
         starts=starts,
+        streams=streams,
         ends_with_source=max_frames is not None,
     )
     agent = Agent(parts)
@@ -125,6 +149,23 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None) -> tuple
         extra={"boot_id": me.boot_id, "version": me.agent_version, "model": perceiver.active and perceiver.active.digest},
     )
     return agent, parts
+
+
+def _specs(config: StreamsConfig) -> "tuple[StreamSpec, ...]":
+    """Raises ConfigError."""
+    if config == StreamsConfig():
+        return ()
+    from edge_agent.app.streaming import load_device_specs  # late: most devices have no streams, and all of them start
+
+    return load_device_specs(config)
+
+
+def _streaming(specs: "Sequence[StreamSpec]", config: AgentConfig, spool: Spool, clock: Clock) -> "Streaming | None":
+    if not specs and config.streams.raw == "all":
+        return None
+    from edge_agent.app.streaming import Streaming  # late, as above
+
+    return Streaming(specs, config.streams, spool, config.data_dir, clock)
 
 
 class _claim:

@@ -5,9 +5,9 @@ import queue
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edge_agent.core.budget import Budget
 from edge_agent.core.model import Frame, Outcome, Prediction
-from edge_agent.core.ports import Captures, Spool
-from edge_agent.decide.budget import Budget
+from edge_agent.core.ports import Captures, Outlet
 from edge_agent.decide.capture import make_capture
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Wanted:
 class Keeper:
     """``offer`` and ``stop`` are for any thread."""
 
-    def __init__(self, captures: Captures, spool: Spool, budget: Budget) -> None:
+    def __init__(self, captures: Captures, spool: Outlet, budget: Budget) -> None:
         self._captures, self._spool, self._budget = captures, spool, budget
         self._waiting: queue.Queue[Wanted | None] = queue.Queue()
         self._stopping = False

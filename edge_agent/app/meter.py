@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 
+from edge_agent.core.metrics import Durations
 from edge_agent.update.probation import Vitals
 
 RING = 512  # latencies remembered
@@ -17,10 +18,12 @@ class Meter:
         self.errors = 0
         self.failing = 0  # errors in a row
         self.last_error = ""
+        self.seconds = Durations()  # of all
         self._latencies: deque[float] = deque(maxlen=RING)
 
     def succeeded(self, latency_ms: float) -> None:
         self._latencies.append(latency_ms)
+        self.seconds.observe(latency_ms / 1000)
         self.failing = 0
         self.inferences += 1
 

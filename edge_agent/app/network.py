@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from edge_agent.app.report import Membership, Reporter, Self
 from edge_agent.app.uploads import Uploader
 from edge_agent.core.backoff import Backoff
+from edge_agent.core.budget import Budget
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import ConfigError, LinkDown
-from edge_agent.core.ports import Captures, Hub, Spool
+from edge_agent.core.ports import Captures, Hub, Spool, UplinkStats
 from protos.contract.twin import DesiredTwin
 
 if TYPE_CHECKING:
     from edge_agent.sync.identity import Identity
     from edge_agent.sync.mqtt import MqttLink
+    from edge_agent.sync.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class HubNetwork:
         self._news = threading.Event()
         self._identity: Identity | None = None
         self._link: MqttLink | None = None
+        self._uplink: Uplink | None = None
         self._problem = ""
 
     @property
@@ -60,6 +63,11 @@ class HubNetwork:
             board=identity.board,
             broker_connected=link is not None and link.connected,
         )
+
+    @property
+    def uplink(self) -> UplinkStats:
+        """All 0 while the device is not enrolled."""
+        return UplinkStats() if self._uplink is None else self._uplink.stats()
 
     def connect(self) -> Hub:
         """A new connection to the hub over gRPC. Raises LinkDown while the device is not enrolled."""
@@ -112,8 +120,10 @@ class HubNetwork:
         link = self._link = MqttLink(identity, sync, self._clock, self._me.boot_id, self._me.agent_version)
         link.on_desired(self._offer)
         link.on_connected(self.changed)
-        uplink = Uplink(self._spool, link, sync, self._clock)
-        uploader = Uploader(self._captures, self.connect, Backoff(sync.backoff_min_s, sync.backoff_max_s))
+        path = self._config.data_dir / "uplink-budget"
+        budget = Budget(sync.bytes_per_hour, self._clock, path) if sync.metered else None
+        uplink = self._uplink = Uplink(self._spool, link, sync, self._clock, budget)
+        uploader = Uploader(self._captures, self.connect, Backoff(sync.backoff_min_s, sync.backoff_max_s), budget)
         uploads = threading.Thread(target=uploader.run, name="uploads", daemon=True)
         uplink.start()
         link.start()
@@ -126,8 +136,10 @@ class HubNetwork:
         finally:
             uploader.stop()
             uplink.stop()
-            self._report(link)
-            link.close()
+            try:
+                self._report(link)
+            finally:  # a line that is left open would fight with the next one for the device's name
+                link.close()
 
     def _report(self, link: "MqttLink") -> None:
         self._news.clear()

@@ -9,7 +9,7 @@ from edge_agent.app.meter import Meter
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import BadFrame, InferenceError
 from edge_agent.core.model import Frame, Happening, Outcome, Prediction
-from edge_agent.core.ports import Spool
+from edge_agent.core.ports import Outlet
 from edge_agent.decide.policy import Policy
 from edge_agent.infer.classifier import Classifier
 from protos.contract.ids import Digest
@@ -33,7 +33,7 @@ class Active:
 class Perceiver:
     """Runs frames through the model there is. ``see`` is for one thread, ``swap`` and the counters for any."""
 
-    def __init__(self, spool: Spool, keeper: Keeper, clock: Clock) -> None:
+    def __init__(self, spool: Outlet, keeper: Keeper, clock: Clock) -> None:
         self._spool, self._keeper, self._clock = spool, keeper, clock
         self._active: Active | None = None
         self.total = Meter()  # over all models since the start

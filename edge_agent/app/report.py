@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from edge_agent.app.keep import Keeper
 from edge_agent.app.perceive import Perceiver
+from edge_agent.app.thermal import Thermometer
 from edge_agent.core.clock import Clock
-from edge_agent.core.ports import Captures, Spool
+from edge_agent.core.ports import Captures, Spool, SpoolStats, StreamStats, UplinkStats
 from edge_agent.update.engine import UpdateEngine
 from protos.contract.twin import Health, ModelAssignment, ReportedTwin
 
@@ -52,27 +54,45 @@ class Reporter:
         spool: Spool,
         captures: Captures,
         clock: Clock,
+        spool_limit_bytes: int = 0,
+        uplink: Callable[[], UplinkStats] = UplinkStats,
+        unreadable: Callable[[], int] = lambda: 0,
+        streams: Callable[[], StreamStats] = StreamStats,
     ) -> None:
+        """``unreadable``: frames that the source could not read."""
+        self._streams = streams
         self._me, self._perceiver, self._keeper, self._engine = me, perceiver, keeper, engine
         self._spool, self._captures, self._clock = spool, captures, clock
+        self._spool_limit_bytes, self._uplink, self._unreadable = spool_limit_bytes, uplink, unreadable
+        self._thermometer = Thermometer(clock)
 
     def health(self) -> Health:
         spool, total = self._spool.stats(), self._perceiver.total
+        disk = shutil.disk_usage(self._me.data_dir)
         active = self._perceiver.active
         p50, p95 = (active.meter if active is not None else total).latency_ms()
         return Health(
             started_at=self._me.started_at,
             rss_bytes=_rss_bytes(),
-            disk_free_bytes=shutil.disk_usage(self._me.data_dir).free,
+            disk_free_bytes=disk.free,
+            disk_total_bytes=disk.total,
             spool_records=spool.records,
             spool_bytes=spool.bytes,
+            spool_limit_bytes=self._spool_limit_bytes,
             dropped_records=spool.dropped,
             inferences=total.inferences,
             inference_errors=total.errors,
             captures_pending=self._captures.count(),
             latency_p50_ms=p50,
             latency_p95_ms=p95,
+            temperature_c=self._thermometer.celsius(),
         )
+
+    def uplink(self) -> UplinkStats:
+        return self._uplink()
+
+    def streams(self) -> StreamStats:
+        return self._streams()
 
     def twin(self, board: str) -> ReportedTwin:
         standing = self._engine.standing
@@ -86,6 +106,7 @@ class Reporter:
             runtimes=self._me.runtimes,
             model=standing.running,
             update=standing.update,
+            held=self._spool.held(),
         )
 
     def write_status(self, state: str, membership: Membership, note: str) -> None:
@@ -122,8 +143,12 @@ class Reporter:
                 for value in (getattr(twin.health, name),)
             },
             "frames_without_model": self._perceiver.skipped_frames,
+            "unreadable_frames": self._unreadable(),
             "bad_frames": self._perceiver.bad_frames,
             "frames_not_kept": self._keeper.missed,
+            "spool": _spool(self._spool.stats(), twin.at),
+            "uplink": asdict(self._uplink()),
+            "streams": asdict(self._streams()),
         }
         path = self._me.data_dir / STATUS_FILE
         temporary = path.with_name(f".{STATUS_FILE}.tmp")
@@ -141,6 +166,29 @@ def read_status(data_dir: Path) -> dict[str, Any] | None:
         return None
     values["running"] = values.get("state") != "stopped" and _alive(values.get("pid"))
     return values
+
+
+def _spool(stats: SpoolStats, now: datetime) -> dict[str, Any]:
+    lanes = {
+        lane.name.lower(): {
+            "records": found.records,
+            "bytes": found.bytes,
+            "oldest_age_s": None if found.oldest_at is None else max(0.0, round((now - found.oldest_at).total_seconds(), 1)),
+            "next": found.next,
+            "committed": found.committed,
+            "dropped": found.dropped,
+            "gaps": found.gaps,
+        }
+        for lane, found in stats.lanes.items()
+    }
+    return {
+        "epoch": stats.epoch,
+        "resets": stats.resets,
+        "file_bytes": stats.file_bytes,
+        "last_commit_ms": round(stats.commit_ms, 2),
+        "failing": stats.failing,
+        "lanes": lanes,
+    }
 
 
 def _model(assignment: ModelAssignment | None) -> dict[str, Any] | None:

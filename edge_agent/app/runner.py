@@ -4,9 +4,9 @@ from random import Random
 
 from edge_agent.app.meter import Meter
 from edge_agent.app.perceive import Active, Perceiver
+from edge_agent.core.budget import Budget
 from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import BadModel
-from edge_agent.decide.budget import Budget
 from edge_agent.decide.policy import Policy
 from edge_agent.infer import canary, runtimes
 from edge_agent.infer.classifier import Classifier

@@ -15,9 +15,6 @@ class Starts:
     def __init__(self, path: Path) -> None:
         """Count this start."""
         self._path = path
-        for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a start that did not get further
-            with contextlib.suppress(OSError):
-                left.unlink()
         self.failed = self._read()
         self._write(self.failed + 1)
 

@@ -5,21 +5,26 @@ import threading
 from collections.abc import Callable, Sequence
 
 from edge_agent.core.backoff import Backoff
+from edge_agent.core.budget import Budget
 from edge_agent.core.errors import LinkDown, Permanent, Retryable
 from edge_agent.core.model import Capture
 from edge_agent.core.ports import Captures, Hub
 
 log = logging.getLogger(__name__)
 
+UPLOAD_BYTES = 1024  # of an upload, besides the image
 LOOK_S = 1.0  # between looks into the folder while it is empty
 AT_ONCE = 8  # captures held in memory
 
 
 class Uploader:
-    """Oldest first, one at a time. A capture leaves the disk only once the hub has it, or will never take it."""
+    """Oldest first, one at a time. A capture leaves the disk only once the hub has it, or will never take it.
 
-    def __init__(self, captures: Captures, connect: Callable[[], Hub], backoff: Backoff) -> None:
-        self._captures, self._connect, self._backoff = captures, connect, backoff
+    With a ``budget`` of bytes it waits while that is used up.
+    """
+
+    def __init__(self, captures: Captures, connect: Callable[[], Hub], backoff: Backoff, budget: Budget | None = None) -> None:
+        self._captures, self._connect, self._backoff, self._budget = captures, connect, backoff, budget
         self._stop = threading.Event()
         self._lock = threading.Lock()  # over _hub
         self._hub: Hub | None = None
@@ -28,7 +33,7 @@ class Uploader:
         """Until ``stop``."""
         while not self._stop.is_set():
             try:
-                pending = self._captures.pending(AT_ONCE) if self._captures.count() else ()
+                pending = self._captures.pending(AT_ONCE) if self._captures.count() and self._may_spend() else ()
                 self._upload(pending)
                 pause = 0.0 if pending else LOOK_S
                 self._backoff.reset()
@@ -50,12 +55,19 @@ class Uploader:
 
     def _upload(self, pending: Sequence[Capture]) -> None:
         for capture in pending:
+            if not self._may_spend():
+                return
             hub = self._dial()
             try:
                 hub.upload(capture)
             except Permanent as error:
                 log.warning("the hub refuses a capture, dropped", extra={"digest": capture.digest, "error": str(error)})
             self._captures.remove(capture.digest)
+            if self._budget is not None:
+                self._budget.spend(len(capture.png) + UPLOAD_BYTES)
+
+    def _may_spend(self) -> bool:
+        return self._budget is None or self._budget.left > 0
 
     def _dial(self) -> Hub:
         with self._lock:

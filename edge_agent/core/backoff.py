@@ -17,5 +17,11 @@ class Backoff:
         self._failures += 1
         return pause * (0.5 + self._jitter() / 2)
 
+    def after_loss(self) -> float:
+        """Forget the failures; seconds to wait before the first try after something held that many lost at the same moment:
+        anything from none to twice the first pause."""
+        self.reset()
+        return 2 * self._first_s * self._jitter()
+
     def reset(self) -> None:
         self._failures = 0

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
 
 ENV_PREFIX = "EDGE_AGENT__"
@@ -41,7 +42,7 @@ class CaptureConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolConfig:
-    max_bytes: int = 64 << 20
+    max_bytes: int = 64 << 20  # of records; the file with its log takes half as much again and 5 MiB at most
     batch_records: int = 100
     linger_s: float = 2.0  # a batch is cut when it is this old, full or not
     commit_interval_s: float = 0.1
@@ -50,11 +51,32 @@ class SpoolConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncConfig:
     keepalive_s: int = 30
-    in_flight: int = 20  # batches sent and not yet covered by a watermark, per lane
-    stall_s: float = 15.0  # no watermark for this long: send again from the last one
+    in_flight: int = 100  # batches sent and not yet covered by a watermark, per lane: the hub tells ten times a second
+    in_flight_bytes: int = 512 << 10  # and bytes of them, per lane
+    stall_s: float = 15.0  # the broker has it all and no watermark comes for this long or up to twice: send again from the last
+    stall_max_s: float = 600.0  # what that pause grows to while none comes
     report_s: float = 30.0
     backoff_min_s: float = 0.5
     backoff_max_s: float = 60.0
+    metered: bool = False  # the link costs by the byte: bytes_per_hour holds, and normal goes before bulk
+    bytes_per_hour: int = 8 << 20  # both ways, as a carrier counts them; the critical lane goes on beyond it, and is counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamsConfig:
+    """Windows made of readings before the uplink."""
+
+    specs: Path | None = None  # YAML, see docs/streams.md; None: no streams
+    raw: str = "all"  # which readings are sent besides the windows: "all", "uncertain" or "none"
+    checkpoint_s: float = 5.0  # how often open windows are kept on disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """HTTP: /metrics, /livez, /readyz."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None  # None: off; 0: a free one, named in the log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +101,8 @@ class AgentConfig:
     spool: SpoolConfig = field(default_factory=SpoolConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
+    streams: StreamsConfig = field(default_factory=StreamsConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log_level: str = "INFO"
 
 
@@ -97,7 +121,7 @@ def layered(path: Path | None, env: Mapping[str, str], *, prefix: str) -> dict[s
     for key, text in env.items():
         if key.startswith(prefix):
             try:
-                value = yaml.safe_load(text)
+                value = documents.load(text, aliases=True)
             except yaml.YAMLError as error:
                 raise ConfigError(f"environment variable {key} is not YAML: {text[:80]!r}") from error
             _put(merged, key.removeprefix(prefix).lower().split("__"), value)
@@ -145,7 +169,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = documents.load(path.read_text(), aliases=True)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

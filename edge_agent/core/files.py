@@ -1,25 +1,45 @@
 """Files that survive a power cut: temp + fsync + rename + fsync of the folder."""
 
 import contextlib
+import fcntl
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+_SUFFIX = ".tmp"
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """On return ``path`` holds all of ``data`` durably; after a crash it holds the old content or the new, never a mix."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    """On return ``path`` holds all of ``data`` durably; after a crash it holds the old content or the new, never a mix.
+
+    Several threads and processes may write one path at once: the last one wins whole. What a killed writer leaves is taken
+    over by the next writer of the path, or removed by ``sweep``.
+    """
+    with _own_temporary(path, mode) as (temporary, descriptor):
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
     sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in ``folder``; temporaries of writers at work stay."""
+    for temporary in folder.glob(f".*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if _take(descriptor, temporary):
+                    temporary.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -29,3 +49,30 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _own_temporary(path: Path, mode: int) -> Iterator[tuple[Path, int]]:
+    """An empty file beside ``path`` that nobody else writes: the first number whose lock is free. A lock ends with its
+    holder, so a leftover is used again instead of piling up."""
+    for number in itertools.count():
+        temporary = path.with_name(f".{path.name}.{number}{_SUFFIX}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            if _take(descriptor, temporary):
+                os.ftruncate(descriptor, 0)
+                yield temporary, descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _take(descriptor: int, temporary: Path) -> bool:
+    """Lock it; False where somebody else has it, or has renamed it to its target since it was opened."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = temporary.stat(follow_symlinks=False)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    held = os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)

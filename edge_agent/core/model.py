@@ -41,6 +41,7 @@ class Outcome:
     captured: bool = False
     uncertain: bool = False
     frame_key: int = 0
+    label_name: str = ""  # as the model's manifest has it; it stays on the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,22 @@ class Happening:
     at: datetime
     kind: str  # dotted: "update.rolled_back"
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a stream said about one window of readings, before anyone has numbered it; half-open, start inclusive."""
+
+    stream: str  # name of its spec
+    start: datetime
+    end: datetime
+    readings: int
+    values: tuple[tuple[str, float], ...]  # (aggregate, value), by name
+    key: str = ""  # what the stream groups by, as "label=7"
+    complete: bool = True  # False: some readings of its time may be missing
+
+
+Item = Outcome | Happening | Summary  # what is appended to a spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

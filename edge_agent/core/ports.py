@@ -1,17 +1,21 @@
 """What the stages promise each other. Each port has one suite of tests that runs over every implementation, fakes included."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.model import Capture, Frame, Happening, Outcome
+from edge_agent.core.model import Capture, Frame, Item
 from protos.contract.ids import Digest
 from protos.contract.manifest import Blob
 from protos.contract.telemetry import Batch, Lane, Mark
+from protos.contract.twin import Held
+
+MAX_HANDED_BYTES = 16 << 20  # of batches in one answer
 
 
 class Source(Protocol):
@@ -46,10 +50,63 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStats:
+    records: int  # stored, not yet committed by the hub
+    bytes: int
+    dropped: int  # in the life of the file
+    gaps: int  # runs of dropped records that the hub has not heard of yet
+    next: int  # first sequence not yet given out
+    committed: int  # every sequence through it is forgotten; -1: none
+    oldest_at: datetime | None  # event time of the oldest held; None: nothing is held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolStats:
     records: int  # stored, not yet committed by the hub
     bytes: int
-    dropped: int  # in the life of this epoch
+    dropped: int  # in the life of the file
+    lanes: Mapping[Lane, LaneStats]
+    epoch: str
+    resets: int = 0  # epochs before this one, as far as is known
+    file_bytes: int = 0  # on the disk, with what SQLite needs besides
+    commit_ms: float = 0.0  # what the last group commit took
+    failing: bool = False  # the last group commit found no room, or failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkStats:
+    """Counters since the process started, except what is under way now."""
+
+    in_flight: int = 0  # batches sent and not covered by a watermark
+    in_flight_bytes: int = 0
+    sent_batches: int = 0  # repeats too
+    sent_bytes: int = 0  # of their payloads
+    repeated_batches: int = 0
+    stalls: int = 0
+    connects: int = 0
+    watermark_age_s: float | None = None  # None: none came yet
+    traffic_bytes: int = 0  # of the connection to the broker, both ways, with all its headers
+    metered: bool = False
+    budget_left_bytes: int | None = None  # None: not metered
+    over_budget_bytes: int = 0  # payloads of the critical lane that went beyond the budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStats:
+    """Since the start of the agent, over all streams."""
+
+    readings: int = 0  # folded into windows
+    left_out: int = 0  # readings that were not sent themselves
+    windows: int = 0  # sent
+    late: int = 0  # readings that came after their window was told, or found too much open
+    open: int = 0  # windows and keys, or readings that wait for theirs
+
+
+class Outlet(Protocol):
+    """Where what a stage has to tell goes: the spool itself, or the streams before it."""
+
+    def append(self, item: Item, lane: Lane = Lane.NORMAL) -> int | None:
+        """As ``Spool.append``; None where a reading is told by its windows alone. Thread-safe."""
 
 
 class Spool(Protocol):
@@ -59,7 +116,7 @@ class Spool(Protocol):
     def epoch(self) -> str:
         """One life of the spool; sequences count within (epoch, lane), from 0."""
 
-    def append(self, item: Outcome | Happening, lane: Lane = Lane.NORMAL) -> int:
+    def append(self, item: Item, lane: Lane = Lane.NORMAL) -> int:
         """Number it and return its sequence. Thread-safe.
 
         It survives a crash once the next group commit is through: at once for CRITICAL, within ``commit_interval_s`` otherwise.
@@ -69,15 +126,24 @@ class Spool(Protocol):
     def flush(self) -> None:
         """On return everything appended so far survives a power cut."""
 
-    def batches(self, *, after: Mark | None, lane: Lane, limit: int) -> Sequence[tuple[Batch, bytes]]:
-        """The oldest uncommitted batches of ``lane`` behind ``after``, with their stored wire bytes.
+    def batches(
+        self, *, after: Mark | None, lane: Lane, limit: int, limit_bytes: int = MAX_HANDED_BYTES
+    ) -> Sequence[tuple[Batch, bytes]]:
+        """The oldest uncommitted batches of ``lane`` behind ``after``, with their stored wire bytes; one, or what fits.
 
         A batch is cut once, when it is full or has lingered, and stored before it is returned: asking again gives the same
-        bytes. A batch of another epoch than the current one comes first.
+        bytes. A mark of another epoch than the current one stands before the oldest.
         """
 
     def discard(self, marks: Sequence[Mark]) -> None:
-        """Forget what the hub has committed. A mark beyond what was ever cut is ignored."""
+        """Forget what the hub has committed.
+
+        A mark of this epoch beyond what was ever cut is somebody else's: all that is held moves to a new epoch, numbered from 0
+        behind an event ``spool.foreign_mark`` in the critical lane. Marks of other epochs mean nothing.
+        """
+
+    def held(self) -> tuple[Held, ...]:
+        """What each lane holds, all at one moment."""
 
     def on_batch(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` after every cut, from the thread that cut: it must not block, nor call the spool."""

@@ -2,9 +2,9 @@
 
 from random import Random
 
+from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig
 from edge_agent.core.model import Frame, Outcome, Prediction
-from edge_agent.decide.budget import Budget
 from protos.contract.ids import Digest
 from protos.contract.manifest import ClassificationSpec
 
@@ -29,6 +29,7 @@ class Policy:
         model: Digest,
     ) -> None:
         self._budget = budget
+        self._labels = classification.labels
         self._min_confidence = classification.min_confidence
         self._control_rate = capture.control_rate
         self._rng = rng
@@ -53,5 +54,6 @@ class Policy:
             captured=reason is not None,
             uncertain=uncertain,
             frame_key=frame.key,
+            label_name=self._labels[prediction.label],
         )
         return outcome, reason

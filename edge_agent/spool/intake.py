@@ -3,15 +3,25 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import Permanent
-from edge_agent.core.model import Happening, Outcome
-from edge_agent.spool.records import Record, count, number, renumber, row_bytes
+from edge_agent.core.model import Item
+from edge_agent.spool.records import Record, count, number, renumber, row_bytes, shifted, span
 from protos.contract.telemetry import Gap, Lane
 
 MAX_QUEUED = 50_000  # records in memory while the disk is slow: about 20 MB
 QUEUE_FULL = "disk too slow"
+
+
+class Waiting(NamedTuple):
+    """Of one lane: what is numbered and waits in memory."""
+
+    first: int  # sequence; ``next`` where nothing waits
+    next: int
+    records: int
+    bytes: int
 
 
 class Intake:
@@ -25,7 +35,7 @@ class Intake:
         self._waiting = 0
         self._closed = False
 
-    def add(self, item: Outcome | Happening, lane: Lane) -> int:
+    def add(self, item: Item, lane: Lane) -> int:
         """Raises InvalidValue for what no batch could carry, Permanent once closed; neither uses up a number."""
         with self._changed:
             if self._closed:
@@ -64,6 +74,12 @@ class Intake:
             self._next = {lane: len(records) for lane, records in numbered.items()}
             return numbered
 
+    def shift(self, by: Mapping[Lane, int]) -> None:
+        """Lower every number, given and to come, by that of its lane."""
+        with self._changed:
+            self._queue = {lane: [shifted(record, by[lane]) for record in queue] for lane, queue in self._queue.items()}
+            self._next = {lane: number - by[lane] for lane, number in self._next.items()}
+
     def wait(self, *, idle_s: float | None, gather_s: float) -> bool:
         """Return when a group has gathered, or nothing came for ``idle_s``; False once closed."""
         with self._changed:
@@ -72,11 +88,18 @@ class Intake:
                 self._changed.wait_for(lambda: self._closed, timeout=gather_s)
             return not self._closed
 
-    def load(self) -> tuple[int, int]:
-        """Records and bytes that wait."""
+    def waiting(self) -> dict[Lane, Waiting]:
         with self._changed:
-            records = [record for queue in self._queue.values() for record in queue]
-        return count(records), sum(map(row_bytes, records))
+            queues, following = {lane: list(queue) for lane, queue in self._queue.items()}, dict(self._next)
+        return {
+            lane: Waiting(
+                first=span(queue[0])[0] if queue else following[lane],
+                next=following[lane],
+                records=count(queue),
+                bytes=sum(map(row_bytes, queue)),
+            )
+            for lane, queue in queues.items()
+        }
 
     def close(self) -> None:
         with self._changed:

@@ -4,10 +4,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from edge_agent.core.model import Happening, Outcome
+from edge_agent.core.model import Item, Outcome, Summary
 from protos.contract import ids
-from protos.contract.errors import ContractError
 from protos.contract.telemetry import (
     FLAG_CAPTURED,
     FLAG_UNCERTAIN,
@@ -18,24 +18,27 @@ from protos.contract.telemetry import (
     Inference,
     InferenceTable,
     Lane,
+    Window,
     from_ms,
     to_ms,
 )
 
-Record = Inference | Event | Gap
+Record = Inference | Event | Window | Gap
+R = TypeVar("R", bound=Record)
 
 ROW_OVERHEAD_BYTES = 48  # what SQLite adds to a row: header, key, page share
 MAX_BATCH_MODELS = 256  # the model column is one byte
 MAX_BATCH_ROW_BYTES = 256 * 1024  # of rows: far enough below the contract's limit, even where no byte compresses
 MAX_KIND = 64
 
-_INFERENCE, _EVENT, _GAP = 1, 2, 3
+_INFERENCE, _EVENT, _GAP, _WINDOW = 1, 2, 3, 4
 _HEAD = struct.Struct("<Bq")  # kind, time in ms
 _READING = struct.Struct("<HffBQ")  # label, confidence, latency, flags, frame key; the model follows
+_SPAN = struct.Struct("<qQ?H")  # end in ms, readings, complete, number of values; these follow as doubles, then all names
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def number(item: Outcome | Happening, sequence: int) -> Inference | Event:
+def number(item: Item, sequence: int) -> Inference | Event | Window:
     """Raises InvalidValue for what no batch could carry, before it is queued."""
     if isinstance(item, Outcome):
         return Inference(
@@ -48,6 +51,17 @@ def number(item: Outcome | Happening, sequence: int) -> Inference | Event:
             captured=item.captured,
             uncertain=item.uncertain,
             frame_key=item.frame_key,
+        )
+    if isinstance(item, Summary):
+        return Window(
+            sequence=sequence,
+            stream=item.stream,
+            start=max(item.start, _EARLIEST),
+            end=item.end,
+            readings=item.readings,
+            values=item.values,
+            key=_clean(item.key)[:MAX_TEXT],
+            complete=item.complete,
         )
     return Event(
         sequence=sequence,
@@ -62,6 +76,13 @@ def span(record: Record) -> tuple[int, int]:
     if isinstance(record, Gap):
         return record.first_sequence, record.last_sequence
     return record.sequence, record.sequence
+
+
+def happened_at(record: Record) -> datetime:
+    """Event time."""
+    if isinstance(record, Inference):
+        return record.captured_at
+    return record.start if isinstance(record, Window) else record.at
 
 
 def count(records: Sequence[Record]) -> int:
@@ -80,12 +101,21 @@ def renumber(records: Sequence[Record], first: int) -> list[Record]:
     return [replace(record, sequence=first + i) for i, record in enumerate(kept)]
 
 
+def shifted(record: R, by: int) -> R:
+    """The same record with its sequence lower by ``by``."""
+    if isinstance(record, Gap):
+        return replace(record, first_sequence=record.first_sequence - by, last_sequence=record.last_sequence - by)
+    return replace(record, sequence=record.sequence - by)
+
+
 def row_bytes(record: Record) -> int:
     """What one open row costs."""
     if isinstance(record, Inference):
         return ROW_OVERHEAD_BYTES + _HEAD.size + _READING.size + len(record.model)
     if isinstance(record, Event):
         return ROW_OVERHEAD_BYTES + _HEAD.size + len(record.kind.encode()) + len(record.detail.encode())
+    if isinstance(record, Window):
+        return ROW_OVERHEAD_BYTES + len(pack(record))
     return ROW_OVERHEAD_BYTES + _HEAD.size + len(record.reason.encode())
 
 
@@ -96,6 +126,11 @@ def pack(record: Record) -> bytes:
         return _HEAD.pack(_INFERENCE, to_ms(record.captured_at)) + reading + record.model.encode()
     if isinstance(record, Event):
         return _HEAD.pack(_EVENT, to_ms(record.at)) + f"{record.kind}\0{record.detail}".encode()
+    if isinstance(record, Window):
+        values = [value for _, value in record.values]
+        names = "\0".join((record.stream, record.key, *(name for name, _ in record.values)))
+        said = _SPAN.pack(to_ms(record.end), record.readings, record.complete, len(values))
+        return _HEAD.pack(_WINDOW, to_ms(record.start)) + said + struct.pack(f"<{len(values)}d", *values) + names.encode()
     return _HEAD.pack(_GAP, to_ms(record.at)) + record.reason.encode()
 
 
@@ -120,9 +155,11 @@ def unpack(first: int, last: int, row: bytes) -> Record | None:
         if kind == _EVENT:
             name, _, detail = body.decode().partition("\0")
             return Event(sequence=first, at=at, kind=name, detail=detail)
+        if kind == _WINDOW:
+            return _window(first, at, body)
         if kind == _GAP:
             return Gap(first_sequence=first, last_sequence=last, reason=body.decode(), at=at)
-    except (struct.error, UnicodeDecodeError, ContractError):
+    except (struct.error, ValueError):  # what is no text, no digest or out of bounds is a ValueError too
         return None
     return None
 
@@ -152,6 +189,23 @@ def batch_of(epoch: str, lane: Lane, records: Sequence[Record]) -> Batch:
         inferences=InferenceTable.of([r for r in records if isinstance(r, Inference)]),
         events=tuple(r for r in records if isinstance(r, Event)),
         gaps=tuple(r for r in records if isinstance(r, Gap)),
+        windows=tuple(r for r in records if isinstance(r, Window)),
+    )
+
+
+def _window(sequence: int, start: datetime, body: bytes) -> Window:
+    end_ms, readings, complete, count = _SPAN.unpack_from(body)
+    values = struct.unpack_from(f"<{count}d", body, _SPAN.size)
+    stream, key, *names = body[_SPAN.size + 8 * count :].decode().split("\0")
+    return Window(
+        sequence=sequence,
+        stream=stream,
+        start=start,
+        end=from_ms(end_ms),
+        readings=readings,
+        values=tuple(zip(names, values, strict=True)),
+        key=key,
+        complete=complete,
     )
 
 

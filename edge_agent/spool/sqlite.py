@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,21 +10,25 @@ from typing import TypeVar
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import SpoolConfig
 from edge_agent.core.errors import Corrupt, DiskFull, Permanent
-from edge_agent.core.model import Happening, Outcome
-from edge_agent.core.ports import SpoolStats
+from edge_agent.core.metrics import Durations
+from edge_agent.core.model import Happening, Item
+from edge_agent.core.ports import MAX_HANDED_BYTES, SpoolStats
+from edge_agent.core.seldom import Seldom
 from edge_agent.spool.intake import Intake
-from edge_agent.spool.plan import LanePlan, apply, gap_form, plan_lane
-from edge_agent.spool.records import Record, count, merged, number, row_bytes, span
-from edge_agent.spool.store import Store, StoredBatch, set_aside
-from protos.contract.codec import decode_batch
-from protos.contract.errors import InvalidMessage
+from edge_agent.spool.outgoing import hand_out
+from edge_agent.spool.plan import LanePlan, apply, plan_lane, store_form
+from edge_agent.spool.records import Record, batch_of, count, merged, number, row_bytes, shifted, span
+from edge_agent.spool.recovery import Opened, open_spool, replace_file
+from edge_agent.spool.standing import lane_stats, oldest
 from protos.contract.telemetry import Batch, Gap, Lane, Mark
+from protos.contract.twin import Held
 
 log = logging.getLogger(__name__)
 
 ROOM_BYTES = 16 << 10  # freed beyond the need when the disk is full: SQLite gives and takes whole pages
+LOSSES_EVERY_S = 10.0  # a spool that fails for a week must not fill the log with saying so ten times a second
 RETRY_S = 1.0  # pause after a commit that found no room
-SPOOL_FULL, DISK_FULL, DAMAGED = "spool full", "disk full", "stored bytes damaged"
+SPOOL_FULL, DISK_FULL = "spool full", "disk full"
 _LOWEST_FIRST = tuple(sorted(Lane, reverse=True))
 
 T = TypeVar("T")
@@ -38,8 +41,11 @@ class SqliteSpool:
     ``commit_interval_s``, ``flush``, ``append`` to the critical lane, and ``batches`` when a lane is due.
     """
 
-    def __init__(self, path: Path, config: SpoolConfig, clock: Clock) -> None:
-        """Raises Retryable where another process has the file, DiskFull where it cannot be made."""
+    def __init__(self, path: Path, config: SpoolConfig, clock: Clock, *, commits: Durations | None = None) -> None:
+        """``commits`` is told how long each took.
+
+        Raises Retryable where another process has the file. Without a file it can write it goes on in memory, and says so.
+        """
         self._path, self._config, self._clock = path, config, clock
         self._intake = Intake(clock)
         self._lock = threading.RLock()  # guards the store and all below
@@ -48,11 +54,13 @@ class SqliteSpool:
         self._since: dict[Lane, float | None] = dict.fromkeys(Lane)  # monotonic time of the oldest open record
         self._cut: dict[Lane, int] = {}  # highest sequence ever cut, -1: none
         self._dropped: dict[Lane, int] = {}
+        self._commit_s = 0.0
         self._failing = False
+        self._commits = commits or Durations()
+        self._losses = Seldom(LOSSES_EVERY_S, clock)
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._store = self._open_file()
+        self._take_over(open_spool(path, max_bytes=config.max_bytes, now=clock.now))
         self._committer = threading.Thread(target=self._run, name="spool", daemon=True)
         self._committer.start()
 
@@ -60,7 +68,7 @@ class SqliteSpool:
     def epoch(self) -> str:
         return self._store.epoch
 
-    def append(self, item: Outcome | Happening, lane: Lane = Lane.NORMAL) -> int:
+    def append(self, item: Item, lane: Lane = Lane.NORMAL) -> int:
         sequence = self._intake.add(item, lane)
         if lane is Lane.CRITICAL:
             self.flush()
@@ -69,24 +77,55 @@ class SqliteSpool:
     def flush(self) -> None:
         self._commit()
 
-    def batches(self, *, after: Mark | None, lane: Lane, limit: int) -> Sequence[tuple[Batch, bytes]]:
+    def batches(
+        self, *, after: Mark | None, lane: Lane, limit: int, limit_bytes: int = MAX_HANDED_BYTES
+    ) -> Sequence[tuple[Batch, bytes]]:
         if self._lingered(lane):
             self._commit()
-        behind = after.committed_through if after is not None and after.epoch == self.epoch else -1
-        return self._on_file(lambda: self._hand_out(lane, behind=behind, limit=limit))
+
+        def work() -> Sequence[tuple[Batch, bytes]]:
+            behind = after.committed_through if after is not None and after.epoch == self.epoch else -1
+            at = self._clock.now()
+            found = hand_out(self._store, lane, behind=behind, limit=limit, limit_bytes=limit_bytes, at=at)
+            self._dropped[lane] += found.damaged  # enters the file with the next commit
+            return found.batches
+
+        return self._on_file(work)
 
     def discard(self, marks: Sequence[Mark]) -> None:
         self._on_file(lambda: self._forget([mark for mark in marks if mark.epoch == self.epoch]))
 
-    def stats(self) -> SpoolStats:
-        with self._lock:
-            records, size = self._intake.load()
-            waiting = [record for rows in (*self._open.values(), *self._carry.values()) for record in rows]
-            return SpoolStats(
-                records=self._store.batch_records + count(waiting) + records,
-                bytes=self._store.batch_bytes + sum(map(row_bytes, waiting)) + size,
-                dropped=sum(self._dropped.values()),
+    def held(self) -> tuple[Held, ...]:
+        def work() -> tuple[Held, ...]:
+            waiting = self._intake.waiting()
+            return tuple(
+                Held(epoch=self.epoch, lane=lane, oldest=first, next=waiting[lane].next)
+                for lane in Lane
+                for first in (oldest(self._store, lane, self._uncut(lane), waiting[lane]),)
             )
+
+        return self._on_file(work)
+
+    def stats(self) -> SpoolStats:
+        def work() -> SpoolStats:
+            waiting = self._intake.waiting()
+            lanes = {
+                lane: lane_stats(self._store, lane, self._uncut(lane), waiting[lane], dropped=self._dropped[lane])
+                for lane in Lane
+            }
+            return SpoolStats(
+                records=sum(lane.records for lane in lanes.values()),
+                bytes=sum(lane.bytes for lane in lanes.values()),
+                dropped=sum(lane.dropped for lane in lanes.values()),
+                lanes=lanes,
+                epoch=self.epoch,
+                resets=self._store.resets,
+                file_bytes=self._store.file_bytes(),
+                commit_ms=self._commit_s * 1e3,
+                failing=self._failing,
+            )
+
+        return self._on_file(work)
 
     def on_batch(self, wake: Callable[[], None]) -> None:
         self._listeners.append(wake)
@@ -111,7 +150,8 @@ class SqliteSpool:
                 self._commit()
             except Exception:  # the thread's outermost edge: a dead committer would lose all that follows
                 self._failing = True
-                log.exception("commit failed", extra={"path": str(self._path)})
+                if (before := self._losses.turn()) is not None:
+                    log.exception("commit failed", extra={"path": str(self._path), "not_logged": before})
 
     def _idle_s(self) -> float | None:
         """How long nothing is due; None: until something is appended."""
@@ -140,12 +180,16 @@ class SqliteSpool:
         if not fresh and not any(self._lingered(lane) for lane in Lane):
             return False
         plans = [self._plan(lane, numbers[lane]) for lane in _LOWEST_FIRST]
+        started = self._clock.monotonic()
         try:
             done = self._apply_or_make_room(plans, least=min(fresh, default=Lane.BULK))
         except DiskFull as error:
             self._store.recycle()
             self._refuse(fresh, error)
             return False
+        finally:
+            self._commit_s = self._clock.monotonic() - started
+            self._commits.observe(self._commit_s)
         self._settle(done)
         return any(plan.cut for plan in done)
 
@@ -179,8 +223,9 @@ class SqliteSpool:
         self._failing = False
         for plan in done:
             lane = plan.lane
-            if plan.dropped:
-                log.warning("spool dropped records", extra={"lane": lane.name.lower(), "records": plan.dropped})
+            if plan.dropped and (before := self._losses.turn()) is not None:
+                fields = {"lane": lane.name.lower(), "records": plan.dropped, "not_logged": before}
+                log.warning("spool dropped records", extra=fields)
             self._dropped[lane] += plan.dropped
             self._carry[lane] = []
             self._open[lane] = plan.rest
@@ -198,7 +243,9 @@ class SqliteSpool:
             self._carry[lane] = [merged(records, reason=DISK_FULL, at=self._clock.now())]
             if lost := count(records):
                 self._dropped[lane] += lost
-                log.error("no room for records", extra={"lane": lane.name.lower(), "records": lost, "error": str(error)})
+                if (before := self._losses.turn()) is not None:
+                    fields = {"lane": lane.name.lower(), "records": lost, "error": str(error), "not_logged": before}
+                    log.error("no room for records", extra=fields)
 
     # -- the file ---------------------------------------------------------------------------------------------------
 
@@ -211,104 +258,68 @@ class SqliteSpool:
                 return work()
             except Corrupt as error:
                 self._store.close()
-                self._store = self._start_over(error)
+                self._start_over(error)
                 return work()
 
-    def _open_file(self) -> Store:
-        try:
-            store = Store(self._path, max_bytes=self._config.max_bytes)
-            try:
-                self._load(store)
-            except Corrupt:
-                store.close()
-                raise
-            return store
-        except Corrupt as error:
-            return self._start_over(error)
+    def _uncut(self, lane: Lane) -> list[Record]:
+        return [*self._open[lane], *self._carry[lane]]
 
-    def _load(self, store: Store) -> None:
-        for lane, (next_sequence, dropped) in store.lanes().items():
-            rows: list[Record] = []
-            for first, last, record in store.open_rows(lane):
-                if record is None:
-                    record = Gap(first_sequence=first, last_sequence=last, reason=DAMAGED, at=self._clock.now())
-                    dropped += last - first + 1
-                rows.append(record)
-            self._dropped[lane], self._open[lane] = dropped, tuple(rows)
-            self._since[lane] = self._clock.monotonic() if rows else None
-            self._cut[lane] = (span(rows[0])[0] if rows else next_sequence) - 1
-            self._intake.start_at(lane, next_sequence)
+    def _take_over(self, opened: Opened, memory: Mapping[Lane, Sequence[Record]] | None = None) -> None:
+        """Work on what was opened. Where that is a new epoch, ``memory`` and all that waits are numbered anew, behind an event
+        that says so."""
+        self._store = opened.store
+        now = self._clock.monotonic()
+        for lane, found in opened.lanes.items():
+            self._dropped[lane], self._open[lane] = found.dropped, found.open
+            self._since[lane] = now if found.open else None
+            self._cut[lane] = (span(found.open[0])[0] if found.open else found.next) - 1
+            if opened.event is None:
+                self._intake.start_at(lane, found.next)
+        if opened.event is not None:
+            kind, detail = opened.event
+            known = {lane: list(memory[lane] if memory else ()) for lane in Lane}
+            known[Lane.CRITICAL].insert(0, number(Happening(at=self._clock.now(), kind=kind, detail=detail), 0))
+            self._carry = self._intake.rebase(known)
 
-    def _start_over(self, error: Corrupt) -> Store:
-        """A new file and epoch. What is still in memory is numbered anew, behind an event that says so."""
-        aside = set_aside(self._path)
-        log.error("spool set aside", extra={"path": str(self._path), "aside": str(aside), "error": str(error)})
-        store = self._new_file(aside)
-        reset = number(Happening(at=self._clock.now(), kind="spool.reset", detail=str(error)), 0)
-        known = {lane: [*self._open[lane], *self._carry[lane]] for lane in Lane}
-        known[Lane.CRITICAL].insert(0, reset)
-        self._load(store)
-        self._carry = self._intake.rebase(known)
-        return store
+    def _start_over(self, error: Corrupt) -> None:
+        memory = {lane: self._uncut(lane) for lane in Lane}
+        resets, limit = self._store.resets, self._config.max_bytes
+        self._take_over(replace_file(self._path, error, max_bytes=limit, now=self._clock.now, resets=resets), memory)
 
-    def _new_file(self, aside: Path) -> Store:
-        """On a full disk in the room of the damaged file, or in memory: what is seen must not stop being told."""
-        try:
-            return Store(self._path, max_bytes=self._config.max_bytes)
-        except DiskFull:
-            aside.unlink(missing_ok=True)
-        try:
-            return Store(self._path, max_bytes=self._config.max_bytes)
-        except DiskFull as error:
-            log.error("the spool is kept in memory until a restart", extra={"error": str(error)})
-            return Store(Path(":memory:"), max_bytes=self._config.max_bytes)
-
-    # -- handing out and forgetting ---------------------------------------------------------------------------------
-
-    def _hand_out(self, lane: Lane, *, behind: int, limit: int) -> list[tuple[Batch, bytes]]:
-        """Marked as sent in the file before they leave it: a batch that may be out there never changes."""
-        ready: list[tuple[Batch, StoredBatch]] = []
-        try:
-            for stored in self._store.batches(lane, behind=behind, limit=limit):
-                ready.append(self._checked(lane, stored))
-            unsent = [stored.first for _, stored in ready if not stored.sent]
-            if unsent:
-                with self._store.transaction():
-                    self._store.mark_sent(lane, first=unsent[0], last=unsent[-1])
-        except DiskFull as error:
-            self._store.recycle()
-            log.warning("no room to mark batches as sent", extra={"lane": lane.name.lower(), "error": str(error)})
-            ready = [(batch, stored) for batch, stored in ready if stored.sent]
-        return [(batch, stored.payload) for batch, stored in ready]
-
-    def _checked(self, lane: Lane, stored: StoredBatch) -> tuple[Batch, StoredBatch]:
-        """Bytes that rotted on the disk become a gap of the same range: no receiver could ever take them."""
-        try:
-            batch = decode_batch(stored.payload)
-            found = (batch.epoch, batch.lane, batch.first_sequence, batch.last_sequence)
-            if found == (self.epoch, lane, stored.first, stored.last):
-                return batch, stored
-            error = f"it holds {found}"
-        except InvalidMessage as invalid:
-            error = str(invalid)
-        log.error("stored batch is damaged", extra={"lane": lane.name.lower(), "first": stored.first, "error": error})
-        gap = gap_form(self.epoch, lane, stored.first, stored.last, reason=DAMAGED, at=self._clock.now())
-        gap = replace(gap, sent=stored.sent)
-        with self._store.transaction():
-            self._store.remove_batch(lane, stored)
-            self._store.add_batch(lane, gap)
-        self._dropped[lane] += stored.records  # enters the file with the next commit
-        return decode_batch(gap.payload), gap
+    # -- forgetting -------------------------------------------------------------------------------------------------
 
     def _forget(self, marks: Sequence[Mark]) -> None:
-        covering = [mark for mark in marks if mark.committed_through <= self._cut[mark.lane]]
-        if covering != marks:
-            log.warning("marks beyond anything ever cut are ignored", extra={"marks": len(marks) - len(covering)})
+        if not marks:
+            return
+        foreign = [mark for mark in marks if mark.committed_through > self._cut[mark.lane]]
         try:
-            if covering:
-                with self._store.transaction():
-                    for mark in covering:
-                        self._store.remove_through(mark.lane, mark.committed_through)
-        except DiskFull as error:  # the next watermark covers these too
-            self._store.recycle()
+            if foreign:
+                return self._leave_epoch(foreign[0])
+            self._store.with_room(lambda: self._remove_through(marks))
+        except DiskFull as error:  # the next watermark comes to the same
             log.warning("no room to delete what is committed", extra={"error": str(error)})
+
+    def _remove_through(self, marks: Sequence[Mark]) -> None:
+        with self._store.transaction():
+            for mark in marks:
+                self._store.remove_through(mark.lane, mark.committed_through)
+
+    def _leave_epoch(self, mark: Mark) -> None:
+        """Somebody else sends under this epoch, or the disk was put back: all that is held moves to a new one.
+
+        In one transaction: a crash leaves either epoch whole. Raises DiskFull with nothing changed.
+        """
+        detail = f"{mark.lane.name.lower()} is committed through {mark.committed_through}, cut through {self._cut[mark.lane]}"
+        log.error("this epoch is not ours alone, beginning another", extra={"epoch": mark.epoch, "mark": detail})
+        waiting = self._intake.waiting()
+        by = {lane: oldest(self._store, lane, self._uncut(lane), waiting[lane]) for lane in Lane}
+        by[Lane.CRITICAL] -= 1  # room for the event
+        event = number(Happening(at=self._clock.now(), kind="spool.foreign_mark", detail=detail), 0)
+        with self._store.transaction():
+            self._store.begin_epoch(by, resets=self._store.resets + 1)
+            self._store.add_batch(Lane.CRITICAL, store_form(batch_of(self._store.epoch, Lane.CRITICAL, [event])))
+        self._intake.shift(by)
+        for lane in Lane:
+            self._carry[lane] = [shifted(record, by[lane]) for record in self._carry[lane]]
+            self._open[lane] = tuple(shifted(record, by[lane]) for record in self._open[lane])
+            self._cut[lane] -= by[lane]

@@ -1,34 +1,18 @@
-"""The spool's file: every SQL statement of the spool, and what SQLite's errors mean to it."""
+"""The spool's file: what is read from it and written to it."""
 
 import contextlib
-import logging
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.core.errors import Corrupt, DiskFull, Retryable
-from edge_agent.core.files import sync_folder
+from edge_agent.core.errors import Corrupt, DiskFull
 from edge_agent.spool.records import ROW_OVERHEAD_BYTES, Record, pack, span, unpack
-from protos.contract.telemetry import Lane
-
-log = logging.getLogger(__name__)
-
-FORMAT = 1  # PRAGMA user_version of a file this code can read
-SPARE_BYTES = 2 << 20  # pages for indexes, open rows and half-filled pages, on top of half as much again as the payloads
-KEEP_DAMAGED = 2  # files set aside, for whoever looks into it; a device has no room for more
-
-_SCHEMA = """
-CREATE TABLE lane (lane INTEGER PRIMARY KEY, next INTEGER NOT NULL, dropped INTEGER NOT NULL) STRICT;
-CREATE TABLE open (lane INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, row BLOB NOT NULL,
-    PRIMARY KEY (lane, first)) STRICT, WITHOUT ROWID;
-CREATE TABLE batch (epoch TEXT NOT NULL, lane INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    records INTEGER NOT NULL, sent INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (lane, first)) STRICT;
-CREATE TABLE epoch (epoch TEXT NOT NULL) STRICT;
-"""
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+from edge_agent.spool.room import Room
+from edge_agent.spool.schema import WAL_BYTES, most_pages, prepare, translated
+from protos.contract.errors import InvalidValue
+from protos.contract.telemetry import Lane, check_epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +24,36 @@ class StoredBatch:
     records: int
     payload: bytes
     sent: bool = False
+    epoch: str = ""  # that the payload names; of a row that is read
 
     @property
     def cost_bytes(self) -> int:
         return len(self.payload) + ROW_OVERHEAD_BYTES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """Of the batches of one lane."""
+
+    batches: int = 0
+    gaps: int = 0  # batches of gaps only
+    records: int = 0
+    bytes: int = 0
+
+    def plus(self, batch: StoredBatch, sign: int = 1) -> "Total":
+        return Total(
+            batches=self.batches + sign,
+            gaps=self.gaps + sign * (batch.records == 0),
+            records=self.records + sign * batch.records,
+            bytes=self.bytes + sign * batch.cost_bytes,
+        )
+
+
 class Store:
-    """One open file. Not thread-safe. Changes go inside ``transaction``; ``batch_bytes`` and ``batch_records`` follow it.
+    """One open file. Not thread-safe. Changes go inside ``transaction``; ``totals`` follow it.
+
+    A row's number is its sequence plus the ``base`` of its lane, so that a new epoch numbers all that is held anew without
+    touching it. Outside this class there are sequences only.
 
     Raises:
         Retryable: another process holds the file.
@@ -55,189 +61,230 @@ class Store:
         DiskFull: no room; the file is as it was.
     """
 
+    epoch: str
+    resets: int  # epochs before this one
+    totals: dict[Lane, Total]
+    _base: dict[Lane, int]
+
     def __init__(self, path: Path, *, max_bytes: int) -> None:
-        fresh = not path.exists()
-        with _translated(path):
+        with translated(path):
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
-        self._path = path
+        self._path, self._room, self._capped = path, Room(path), False
+        self._most_pages = most_pages(max_bytes)
         try:
-            with _translated(path):
-                self._prepare(max_bytes)
-            if fresh:
-                sync_folder(path.parent)
+            with translated(path):
+                prepare(self._connection, path)
+                self._read_head()
+                self._fit_disk(at_first=True)
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, max_bytes: int) -> None:
-        db = self._connection
-        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
-            db.execute(f"PRAGMA {pragma}")
-        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
-        db.execute(f"PRAGMA max_page_count={(max_bytes * 3 // 2 + SPARE_BYTES) // page_bytes}")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._create()
-        elif version != FORMAT:
-            raise Corrupt(f"{self._path} has format {version}, this version reads {FORMAT}")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise Corrupt(f"{self._path} is damaged: {verdict}")
-        row = db.execute("SELECT epoch FROM epoch").fetchone()
-        if row is None:
-            raise Corrupt(f"{self._path} names no epoch")
-        self.epoch: str = row[0]
-        self.batch_bytes: int
-        self.batch_records: int
-        self.batch_bytes, self.batch_records = db.execute(
-            "SELECT coalesce(sum(length(payload) + ?), 0), coalesce(sum(records), 0) FROM batch", (ROW_OVERHEAD_BYTES,)
-        ).fetchone()
+    @property
+    def batch_bytes(self) -> int:
+        return sum(total.bytes for total in self.totals.values())
 
-    def _create(self) -> None:
+    def _read_head(self) -> None:
         db = self._connection
-        db.execute("BEGIN EXCLUSIVE")
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute("INSERT INTO epoch VALUES (?)", (secrets.token_hex(8),))
-        db.executemany("INSERT INTO lane VALUES (?, 0, 0)", [(lane,) for lane in Lane])
-        db.execute(f"PRAGMA user_version={FORMAT}")
-        db.execute("COMMIT")
+        row = db.execute("SELECT epoch, resets FROM epoch").fetchone()
+        lanes = dict(db.execute("SELECT lane, base FROM lane").fetchall())
+        if row is None or set(lanes) != set(Lane):
+            raise Corrupt(f"{self._path} names no epoch, or lanes {sorted(lanes)}")
+        try:
+            check_epoch(row[0])
+        except InvalidValue as error:
+            raise Corrupt(f"{self._path} is damaged: {error}") from error
+        self.epoch, self.resets = row
+        self._base = {Lane(lane): base for lane, base in lanes.items()}
+        self.totals = dict.fromkeys(Lane, Total())
+        sums = "SELECT lane, count(*), sum(records=0), sum(records), sum(length(payload)) FROM batch GROUP BY lane"
+        for lane, batches, gaps, records, size in db.execute(sums):
+            size += batches * ROW_OVERHEAD_BYTES
+            self.totals[Lane(lane)] = Total(batches=batches, gaps=gaps, records=records, bytes=size)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and durable on the way out."""
-        before = self.batch_bytes, self.batch_records
+        before = self.epoch, self.resets, dict(self.totals), dict(self._base)
         try:
-            with _translated(self._path):
+            with translated(self._path):
+                self._fit_disk()
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
         except BaseException:
-            self.batch_bytes, self.batch_records = before
+            self.epoch, self.resets, self.totals, self._base = before
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
             raise
 
+    def with_room(self, work: Callable[[], None]) -> None:
+        """Do it, on a full disk once more after emptying the log. Raises DiskFull."""
+        try:
+            work()
+        except DiskFull:
+            self.recycle()
+            work()
+
     def recycle(self) -> None:
         """Empty the write-ahead log into the file, so that the next transaction reuses its room."""
+        self._room.give_up()
+        self._empty_log()
+
+    def _empty_log(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
+    def _fit_disk(self, *, at_first: bool = False) -> None:
+        """Let the file grow up to its limit, or not at all on a disk that is all but full: then what is new takes the room of
+        what is dropped for it, and the log can always be brought into the file."""
+        low = self._in_file and self._room.low
+        if not at_first and low == self._capped:
+            return
+        self._capped = low
+        if low:
+            self._empty_log()  # while there is a little room: it may hold pages beyond the file's end
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        elif self._in_file:
+            self._room.hold(WAL_BYTES)
+        self._connection.execute(f"PRAGMA max_page_count={min(pages, self._most_pages) if low else self._most_pages}")
+
+    @property
+    def _in_file(self) -> bool:
+        return str(self._path) != ":memory:"
+
+    def file_bytes(self) -> int:
+        """On the disk, with the write-ahead log and the reserve; 0 for a store in memory."""
+        return self._room.file_bytes()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what it needs on a full disk is laid by."""
+        return self._room.held
+
     def close(self) -> None:
         self._connection.close()
+
+    # -- epochs -----------------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, forgotten: Mapping[Lane, int], *, resets: int) -> None:
+        """All that is held belongs to a new epoch: what had sequence n has n - ``forgotten`` of its lane.
+
+        Batches keep the bytes of the epoch they were cut in until they are handed out, and none of them counts as sent.
+        """
+        self.epoch, self.resets = secrets.token_hex(8), resets
+        self._connection.execute("UPDATE epoch SET epoch=?, resets=?", (self.epoch, resets))
+        for lane, by in forgotten.items():
+            self._base[lane] += by
+            self._connection.execute("UPDATE lane SET base=? WHERE lane=?", (self._base[lane], lane))
+        self._connection.execute("UPDATE batch SET sent=0 WHERE sent=1")
+
+    def count_resets(self, resets: int) -> None:
+        self.resets = resets
+        self._connection.execute("UPDATE epoch SET resets=?", (resets,))
 
     # -- lanes and open rows ----------------------------------------------------------------------------------------
 
     def lanes(self) -> Mapping[Lane, tuple[int, int]]:
         """Next sequence and records dropped so far."""
-        with _translated(self._path):
-            found = {lane: (n, dropped) for lane, n, dropped in self._connection.execute("SELECT * FROM lane")}
-        if set(found) != set(Lane):
-            raise Corrupt(f"{self._path} has lanes {sorted(found)}")
-        return {Lane(lane): values for lane, values in found.items()}
+        with translated(self._path):
+            found = self._connection.execute("SELECT lane, next, dropped FROM lane").fetchall()
+        return {Lane(lane): (n - self._base[lane], dropped) for lane, n, dropped in found}
 
     def set_lane(self, lane: Lane, *, next_sequence: int, dropped: int) -> None:
-        self._connection.execute("UPDATE lane SET next=?, dropped=? WHERE lane=?", (next_sequence, dropped, lane))
+        row = (next_sequence + self._base[lane], dropped, lane)
+        self._connection.execute("UPDATE lane SET next=?, dropped=? WHERE lane=?", row)
 
     def open_rows(self, lane: Lane) -> list[tuple[int, int, Record | None]]:
         """First, last and the record, None where its row is damaged; in order."""
-        with _translated(self._path):
+        base = self._base[lane]
+        with translated(self._path):
             rows = self._connection.execute("SELECT first, last, row FROM open WHERE lane=? ORDER BY first", (lane,)).fetchall()
-        return [(first, last, unpack(first, last, row)) for first, last, row in rows]
+        return [(first - base, last - base, unpack(first - base, last - base, row)) for first, last, row in rows]
 
     def add_open(self, lane: Lane, records: Sequence[Record]) -> None:
-        self._connection.executemany(
-            "INSERT INTO open VALUES (?, ?, ?, ?)", [(lane, *span(record), pack(record)) for record in records]
-        )
+        base = self._base[lane]
+        rows = [(lane, *(number + base for number in span(record)), pack(record)) for record in records]
+        self._connection.executemany("INSERT INTO open VALUES (?, ?, ?, ?)", rows)
 
     def remove_open(self, lane: Lane, *, before: int) -> None:
-        self._connection.execute("DELETE FROM open WHERE lane=? AND first<?", (lane, before))
+        self._connection.execute("DELETE FROM open WHERE lane=? AND first<?", (lane, before + self._base[lane]))
 
     # -- batches ----------------------------------------------------------------------------------------------------
 
     def add_batch(self, lane: Lane, batch: StoredBatch) -> None:
+        base = self._base[lane]
         self._connection.execute(
             "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self.epoch, lane, batch.first, batch.last, batch.records, batch.sent, batch.payload),
+            (self.epoch, lane, batch.first + base, batch.last + base, batch.records, batch.sent, batch.payload),
         )
-        self.batch_bytes += batch.cost_bytes
-        self.batch_records += batch.records
+        self.totals[lane] = self.totals[lane].plus(batch)
 
     def remove_batch(self, lane: Lane, batch: StoredBatch) -> None:
-        self._connection.execute("DELETE FROM batch WHERE lane=? AND first=?", (lane, batch.first))
-        self.batch_bytes -= batch.cost_bytes
-        self.batch_records -= batch.records
+        self._connection.execute("DELETE FROM batch WHERE lane=? AND first=?", (lane, batch.first + self._base[lane]))
+        self.totals[lane] = self.totals[lane].plus(batch, -1)
 
     def batches(self, lane: Lane, *, behind: int, limit: int) -> list[StoredBatch]:
         """The oldest whose first sequence is beyond ``behind``."""
-        return self._select("lane=? AND first>? ORDER BY first LIMIT ?", lane, behind, limit)
+        return self._select(lane, "first>? ORDER BY first LIMIT ?", behind + self._base[lane], limit)
+
+    def spans(self, lane: Lane) -> list[tuple[int, int]]:
+        """First and last sequence of every batch, in order."""
+        base = self._base[lane]
+        with translated(self._path):
+            rows = self._connection.execute("SELECT first, last FROM batch WHERE lane=? ORDER BY first", (lane,)).fetchall()
+        return [(first - base, last - base) for first, last in rows]
+
+    def oldest(self, lane: Lane) -> int | None:
+        """First sequence of the oldest batch."""
+        with translated(self._path):
+            (first,) = self._connection.execute("SELECT min(first) FROM batch WHERE lane=?", (lane,)).fetchone()
+        return None if first is None else first - self._base[lane]
 
     def oldest_droppable(self, lane: Lane) -> StoredBatch | None:
         """Never handed out, and holding records."""
-        found = self._select("lane=? AND sent=0 AND records>0 ORDER BY first LIMIT 1", lane)
+        found = self._select(lane, "sent=0 AND records>0 ORDER BY first LIMIT 1")
         return found[0] if found else None
 
     def gaps_beside(self, lane: Lane, first: int, last: int) -> list[StoredBatch]:
         """Batches of gaps only, never handed out, that touch ``first..last`` from outside."""
-        before = self._select("lane=? AND first<? ORDER BY first DESC LIMIT 1", lane, first)
-        behind = self._select("lane=? AND first=?", lane, last + 1)
+        base = self._base[lane]
+        before = self._select(lane, "first<? ORDER BY first DESC LIMIT 1", first + base)
+        behind = self._select(lane, "first=?", last + 1 + base)
         near = [batch for batch in before + behind if not batch.sent and batch.records == 0]
         return [batch for batch in near if batch.last + 1 == first or batch.first == last + 1]
 
     def mark_sent(self, lane: Lane, *, first: int, last: int) -> None:
-        self._connection.execute("UPDATE batch SET sent=1 WHERE lane=? AND first BETWEEN ? AND ?", (lane, first, last))
+        base = self._base[lane]
+        self._connection.execute(
+            "UPDATE batch SET sent=1 WHERE lane=? AND first BETWEEN ? AND ?", (lane, first + base, last + base)
+        )
 
     def remove_through(self, lane: Lane, sequence: int) -> None:
         """Every batch that ends at or before ``sequence``."""
-        where = "lane=? AND first<=? AND last<=?"
-        cost, records = self._connection.execute(
-            f"SELECT coalesce(sum(length(payload) + ?), 0), coalesce(sum(records), 0) FROM batch WHERE {where}",
-            (ROW_OVERHEAD_BYTES, lane, sequence, sequence),
+        where, values = "lane=? AND first<=? AND last<=?", (lane, sequence + self._base[lane], sequence + self._base[lane])
+        batches, gaps, records, size = self._connection.execute(
+            "SELECT count(*), coalesce(sum(records=0), 0), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0)"
+            f" FROM batch WHERE {where}",
+            values,
         ).fetchone()
-        self._connection.execute(f"DELETE FROM batch WHERE {where}", (lane, sequence, sequence))
-        self.batch_bytes -= cost
-        self.batch_records -= records
+        self._connection.execute(f"DELETE FROM batch WHERE {where}", values)
+        before = self.totals[lane]
+        self.totals[lane] = Total(
+            batches=before.batches - batches,
+            gaps=before.gaps - gaps,
+            records=before.records - records,
+            bytes=before.bytes - size - batches * ROW_OVERHEAD_BYTES,
+        )
 
-    def _select(self, where: str, *values: int) -> list[StoredBatch]:
-        with _translated(self._path):
+    def _select(self, lane: Lane, where: str, *values: int) -> list[StoredBatch]:
+        base = self._base[lane]
+        with translated(self._path):
             rows = self._connection.execute(
-                f"SELECT first, last, records, payload, sent FROM batch WHERE {where}", values
+                f"SELECT epoch, first, last, records, payload, sent FROM batch WHERE lane=? AND {where}", (lane, *values)
             ).fetchall()
         return [
-            StoredBatch(first=first, last=last, records=records, payload=payload, sent=bool(sent))
-            for first, last, records, payload, sent in rows
+            StoredBatch(epoch=epoch, first=first - base, last=last - base, records=records, payload=payload, sent=bool(sent))
+            for epoch, first, last, records, payload, sent in rows
         ]
-
-
-def set_aside(path: Path) -> Path:
-    """Move a damaged file out of the way, keeping the newest few."""
-    earlier = sorted(path.parent.glob(f"{path.name}.corrupt-*"), key=_number)
-    aside = path.with_name(f"{path.name}.corrupt-{_number(earlier[-1]) + 1 if earlier else 1}")
-    for old in earlier[: max(0, len(earlier) + 1 - KEEP_DAMAGED)]:
-        old.unlink(missing_ok=True)
-    path.replace(aside)
-    for suffix in ("-wal", "-shm", "-journal"):  # they belong to the file that is gone
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return aside
-
-
-def _number(path: Path) -> int:
-    suffix = path.name.rpartition("-")[2]
-    return int(suffix) if suffix.isdecimal() else 0
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
-        if primary in _DAMAGE:
-            raise Corrupt(f"{path} is damaged: {error}") from error
-        if primary in _NO_ROOM:
-            raise DiskFull(f"cannot write {path}: {error}") from error
-        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise Retryable(f"{path} is in use by another process: close whatever has it open") from error
-        raise

@@ -1,6 +1,5 @@
 """Two places for a model on disk, and one pointer that says which of them runs."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_agent.core.errors import Corrupt
-from edge_agent.core.files import sync_folder, write_atomic
+from edge_agent.core.files import sweep, sync_folder, write_atomic
 from protos.contract import codec, ids
 from protos.contract.errors import ContractError
 from protos.contract.manifest import Blob, Manifest
@@ -199,10 +198,7 @@ class Slots:
     def _sweep(self) -> None:
         """Drop what a crash left of half-written pointers and records; partial downloads have other names and stay."""
         for folder in (self._folder, *(slot.folder for slot in self._slots.values())):
-            for name in ("current", "slot.json"):
-                for path in folder.glob(f".{name}.*.tmp"):
-                    with contextlib.suppress(OSError):
-                        path.unlink()
+            sweep(folder)
 
 
 def holds(path: Path, blob: Blob) -> bool:

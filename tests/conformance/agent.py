@@ -41,7 +41,7 @@ class Agent:
         self.show(np.random.default_rng(3).integers(0, 256, (8, SIDE, SIDE, 3), np.uint8))
 
     def configure(self, **sections: dict[str, Any]) -> None:
-        merged = {name: {**values, **sections.get(name, {})} for name, values in CONFIG.items()}
+        merged = {name: {**CONFIG.get(name, {}), **sections.get(name, {})} for name in CONFIG | sections}
         merged["source"]["path"] = str(self.images)
         (self.folder / "agent.yaml").write_text(yaml.safe_dump(merged | {"data_dir": str(self.data_dir)}))
 

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from edge_agent.app.meter import Meter
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Membership, Reporter, Self, read_status
 from edge_agent.app.starts import LASTED_S, MANY, Starts
+from edge_agent.app.streaming import Streaming, load_device_specs
 from edge_agent.app.wakeup import Wakeup
 from edge_agent.app.watch import Watcher
-from edge_agent.core.config import SpoolConfig
+from edge_agent.core.budget import Budget
+from edge_agent.core.config import SpoolConfig, StreamsConfig
 from edge_agent.core.errors import AgentError, Permanent
-from edge_agent.core.model import Happening, Outcome
-from edge_agent.decide.budget import Budget
+from edge_agent.core.model import Frame, Happening, Outcome
+from edge_agent.core.ports import StreamStats
 from protos.contract.telemetry import Lane
 from tests.agent.app.test_perceive import active
 from tests.agent.app.test_threads import PIXELS, wait_until
@@ -60,12 +63,17 @@ class FakeNetwork:
 
 
 class Whole:
-    def __init__(self, folder: Path, source: FakeSource, *, ends_with_source: bool) -> None:
+    def __init__(
+        self, folder: Path, source: FakeSource, *, ends_with_source: bool, streams: StreamsConfig | None = None
+    ) -> None:
         self.clock = ManualClock()
         self.spool = MemorySpool(SpoolConfig(batch_records=1), self.clock)
         self.captures = FakeCaptures()
-        self.keeper = Keeper(self.captures, self.spool, Budget(1000, self.clock))
-        self.perceiver = Perceiver(self.spool, self.keeper, self.clock)
+        self.streams: Streaming | None = None
+        if streams is not None:
+            self.streams = Streaming(load_device_specs(streams), streams, self.spool, folder, self.clock)
+        self.keeper = Keeper(self.captures, self.streams or self.spool, Budget(1000, self.clock))
+        self.perceiver = Perceiver(self.streams or self.spool, self.keeper, self.clock)
         self.network = FakeNetwork()
         self.device = Device(folder)
         me = Self(boot_id="b", agent_version="1", runtimes=("onnx",), started_at=self.clock.now(), data_dir=folder)
@@ -81,10 +89,11 @@ class Whole:
             network=self.network,
             reporter=Reporter(
                 me, perceiver=self.perceiver, keeper=self.keeper, engine=self.device.engine, spool=self.spool,
-                captures=self.captures, clock=self.clock,
+                captures=self.captures, clock=self.clock, streams=self.streams.stats if self.streams else StreamStats,
             ),
             wakeup=self.wakeup,
             starts=Starts(folder / "starts"),
+            streams=self.streams,
             ends_with_source=ends_with_source,
         )  # fmt: skip
         self.agent = Agent(parts)
@@ -111,6 +120,37 @@ def whole(tmp_path: Path) -> Iterator[Whole]:
     made.stop()
 
 
+class Dated(FakeSource):
+    """Three frames of one moment."""
+
+    def __init__(self, at_s: int) -> None:
+        super().__init__([PIXELS] * 3)
+        self._at = datetime.fromtimestamp(at_s, UTC)
+
+    def frames(self) -> Iterator[Frame]:
+        for frame in super().frames():
+            yield replace(frame, captured_at=self._at)
+
+
+def test_an_agent_with_streams_sends_their_windows_across_a_restart(tmp_path: Path) -> None:
+    """Two starts of three frames each, within one window that the third start closes; no reading is sent by itself."""
+    specs = tmp_path / "streams.yaml"
+    specs.write_text("streams: {all: {window: {kind: tumbling, size_s: 10, lateness_s: 0}, aggregates: {n: count}}}")
+    config = StreamsConfig(specs=specs, raw="none")
+    records: list[tuple[int, int, bool]] = []
+    for start in range(3):
+        whole = Whole(tmp_path, Dated(1_700_000_000 + 10 * (start // 2)), ends_with_source=True, streams=config)
+        whole.perceiver.swap(active())
+        whole.thread.start()
+        whole.thread.join(20)
+        assert not whole.thread.is_alive() and whole.error is None
+        batches = whole.spool.batches(after=None, lane=Lane.NORMAL, limit=100)
+        records += [(len(batch.inferences), row.readings, row.complete) for batch, _ in batches for row in batch.windows]
+        status = read_status(tmp_path)
+        assert status is not None and status["streams"]["readings"] == 3 and status["streams"]["left_out"] == 3
+    assert records == [(0, 6, True)]
+
+
 def test_it_watches_until_it_is_told_to_stop(whole: Whole, tmp_path: Path) -> None:
     whole.perceiver.swap(active())
     whole.thread.start()
@@ -119,6 +159,10 @@ def test_it_watches_until_it_is_told_to_stop(whole: Whole, tmp_path: Path) -> No
     status = read_status(tmp_path)
     assert status is not None
     assert (status["state"], status["running"], status["health"]["inferences"]) == ("stopped", False, 3)
+    normal = status["spool"]["lanes"]["normal"]
+    assert (normal["records"], normal["next"], normal["committed"], normal["dropped"]) == (3, 3, -1, 0)
+    assert normal["oldest_age_s"] >= 0 and status["spool"]["epoch"] == whole.spool.epoch
+    assert status["uplink"]["sent_batches"] == 0 and status["health"]["disk_total_bytes"] > 0
 
 
 def test_a_part_that_fails_is_told_to_the_hub_and_begun_again(whole: Whole) -> None:

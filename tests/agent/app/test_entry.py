@@ -67,6 +67,8 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path: Path, capsys: py
         ("log_level: LOUD", "'log_level' must be"),
         ("data_dir: /proc/nowhere", "data_dir /proc/nowhere cannot be used"),
         ("source: {kind: folder}", "source.path must name"),
+        ("streams: {raw: some}", "'streams.raw' must be one of all, uncertain, none, got 'some'"),
+        ("streams: {specs: /nowhere/streams.yaml}", "'streams.specs': cannot read /nowhere/streams.yaml"),
         (": [", "is not YAML"),
     ],
 )

@@ -8,9 +8,9 @@ from edge_agent.app import keep
 from edge_agent.app.keep import Keeper
 from edge_agent.app.meter import RING, Meter
 from edge_agent.app.perceive import FAILING, Active, Perceiver
+from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig, SpoolConfig
 from edge_agent.core.model import Capture, Frame
-from edge_agent.decide.budget import Budget
 from edge_agent.decide.policy import Policy
 from edge_agent.infer.classifier import Classifier
 from protos.contract.ids import digest_of

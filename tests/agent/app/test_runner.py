@@ -8,9 +8,9 @@ import pytest
 from edge_agent.app.keep import Keeper
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.runner import ModelRunner
+from edge_agent.core.budget import Budget
 from edge_agent.core.config import AgentConfig, CaptureConfig, SpoolConfig
 from edge_agent.core.errors import BadModel
-from edge_agent.decide.budget import Budget
 from edge_agent.infer import runtimes
 from edge_agent.update.slots import Slot
 from protos.contract.ids import digest_of

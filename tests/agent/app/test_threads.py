@@ -1,10 +1,7 @@
 """The agent's loops, each by itself."""
 
-import json
-import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,18 +12,16 @@ import numpy as np
 import pytest
 
 from edge_agent.app.keep import Keeper
-from edge_agent.app.logs import JsonFormatter
-from edge_agent.app.notify import notify
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.uploads import Uploader
 from edge_agent.app.wakeup import StopSignals, Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core.backoff import Backoff
+from edge_agent.core.budget import Budget
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SpoolConfig
 from edge_agent.core.errors import Corrupt, LinkDown, Refused, SourceUnavailable
 from edge_agent.core.model import Capture
-from edge_agent.decide.budget import Budget
 from protos.contract.ids import digest_of
 from tests.agent.app.test_perceive import active
 from tests.agent.fakes import FakeCaptures, FakeSource
@@ -201,23 +196,3 @@ def test_a_wakeup_that_was_set_often_wakes_once() -> None:
     started = time.monotonic()
     wakeup.wait(0.05)
     assert time.monotonic() - started >= 0.05
-
-
-def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(address)
-        listener.settimeout(10)
-        monkeypatch.setenv("NOTIFY_SOCKET", address)
-        notify("READY=1")
-        assert listener.recv(100) == b"READY=1"
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    notify("READY=1")
-    monkeypatch.delenv("NOTIFY_SOCKET")
-    notify("READY=1")
-
-
-def test_a_log_line_is_json_with_its_fields() -> None:
-    record = logging.makeLogRecord({"name": "x", "levelname": "INFO", "msg": "seen %d", "args": (3,), "path": Path("/a")})
-    values = json.loads(JsonFormatter().format(record))
-    assert (values["message"], values["path"], values["level"]) == ("seen 3", "/a", "info")

@@ -6,9 +6,9 @@ from random import Random
 import numpy as np
 import pytest
 
+from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig
 from edge_agent.core.model import Frame, Prediction
-from edge_agent.decide.budget import Budget
 from edge_agent.decide.policy import CONTROL, UNCERTAIN, Policy
 from protos.contract.ids import digest_of
 from protos.contract.manifest import ClassificationSpec

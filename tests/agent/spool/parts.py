@@ -1,9 +1,9 @@
 """Outcomes and batches to spool, and what a spool accounts for."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from edge_agent.core.model import Happening, Outcome
+from edge_agent.core.model import Happening, Outcome, Summary
 from edge_agent.core.ports import Spool
 from protos.contract.ids import digest_of
 from protos.contract.telemetry import Batch, Lane, Mark
@@ -33,3 +33,15 @@ def held(spool: Spool, lane: Lane = Lane.NORMAL) -> list[Batch]:
 def accounted(batches: Sequence[Batch]) -> list[int]:
     """Every sequence the batches stand for; each batch has checked its own inside."""
     return [n for batch in batches for n in range(batch.first_sequence, batch.last_sequence + 1)]
+
+
+def summary(stream: str = "unsure", *, key: str = "label=7", values: int = 3, complete: bool = True) -> Summary:
+    return Summary(
+        stream=stream,
+        start=NOW,
+        end=NOW + timedelta(seconds=10),
+        readings=100,
+        values=tuple((f"value{i:02}", i / 3) for i in range(values)),
+        key=key,
+        complete=complete,
+    )

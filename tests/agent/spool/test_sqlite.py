@@ -14,7 +14,7 @@ import pytest
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SpoolConfig
 from edge_agent.core.errors import DiskFull, Permanent, Retryable
-from edge_agent.spool import intake, sqlite
+from edge_agent.spool import intake, recovery
 from edge_agent.spool.sqlite import SqliteSpool
 from edge_agent.spool.store import Store
 from protos.contract.telemetry import Lane, Mark
@@ -196,7 +196,7 @@ def test_damage_on_a_full_disk_does_not_end_the_spool(
             raise DiskFull("no room")
         return Store(where, max_bytes=max_bytes)
 
-    monkeypatch.setattr(sqlite, "Store", full)
+    monkeypatch.setattr(recovery, "Store", full)
     break_file(spool)
     spool.batches(after=None, lane=Lane.NORMAL, limit=1)
     append(spool, 5)
@@ -242,9 +242,14 @@ def test_an_open_row_that_rots_becomes_a_gap(path: Path, clock: ManualClock) -> 
 def limit_pages(spool: SqliteSpool, extra: int) -> None:
     """A disk with room for so many pages more."""
     db = spool._store._connection
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    if free > 8:  # what a new file has in reserve
+        db.execute("CREATE TABLE filler (bytes BLOB)")
+        db.execute("INSERT INTO filler VALUES (zeroblob(?))", ((free - 4) * 4092,))
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     (pages,) = db.execute("PRAGMA page_count").fetchone()
-    db.execute(f"PRAGMA max_page_count={pages + extra}")
+    spool._store._most_pages = pages + extra
+    spool._store._fit_disk(at_first=True)
 
 
 def test_a_full_disk_drops_bulk_for_critical_and_accounts_for_every_record(path: Path, clock: ManualClock) -> None:
@@ -352,10 +357,11 @@ while True:
 """
 
 
-def test_what_was_durable_survives_kill_nine(path: Path, clock: ManualClock) -> None:
+def test_what_was_durable_survives_kill_nine_and_no_sequence_ever_has_other_bytes(path: Path, clock: ManualClock) -> None:
     seed = random.Random(7)
     durable = {Lane.NORMAL: -1, Lane.CRITICAL: -1}
-    for _ in range(5):
+    handed: dict[tuple[str, Lane, int], bytes] = {}
+    for _ in range(6):
         child = subprocess.Popen([sys.executable, "-c", _APPENDER, str(path)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         try:
@@ -366,12 +372,15 @@ def test_what_was_durable_survives_kill_nine(path: Path, clock: ManualClock) -> 
         finally:
             child.send_signal(signal.SIGKILL)
         rest = [line.split() for line in child.communicate()[0].splitlines() if line.endswith(tuple("0123456789"))]
-        durable |= {Lane[lane]: int(sequence) for lane, sequence in rest[:-1]}  # the last line may be cut short
+        durable |= {Lane[name]: int(sequence) for name, sequence in rest[:-1]}  # the last line may be cut short
         spool = SqliteSpool(path, CONFIG, clock)
         clock.advance(CONFIG.linger_s)
-        for lane, through in durable.items():
-            found = held(spool, lane)
-            numbers = accounted(found)
+        for one, through in durable.items():
+            found = spool.batches(after=None, lane=one, limit=10_000)
+            numbers = accounted([batch for batch, _ in found])
             assert numbers == list(range(len(numbers))) and len(numbers) > through
-            assert not any(batch.gaps for batch in found)
+            assert not any(batch.gaps for batch, _ in found)
+            for batch, payload in found:
+                assert handed.setdefault((batch.epoch, one, batch.first_sequence), payload) == payload
+        assert len({epoch for epoch, _, _ in handed}) == 1
         spool.close()

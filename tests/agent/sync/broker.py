@@ -3,6 +3,7 @@
 import getpass
 import queue
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -49,6 +50,15 @@ class Mosquitto:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def pause(self) -> None:
+        """Connections stay, and nothing is taken from them."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:

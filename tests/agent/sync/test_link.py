@@ -17,7 +17,7 @@ from edge_agent.core.errors import ConfigError, LinkDown
 from edge_agent.spool.sqlite import SqliteSpool
 from edge_agent.sync.identity import Identity
 from edge_agent.sync.mqtt import MqttLink
-from edge_agent.sync.uplink import Uplink
+from edge_agent.sync.uplink import SEND_AHEAD_BYTES, Uplink
 from protos.contract.codec import decode_batch, decode_status, encode_desired, encode_watermark
 from protos.contract.telemetry import Lane, Mark
 from protos.contract.twin import DesiredTwin, Health, Presence, ReportedTwin
@@ -157,17 +157,64 @@ def test_without_a_watermark_everything_is_sent_again_after_a_while(
     assert seen[2:] == seen[:2]
 
 
-def test_a_watermark_of_nonsense_does_not_stop_the_stream(spool: SqliteSpool, link: MqttLink, observer: Observer) -> None:
-    impatient = Uplink(spool, link, SyncConfig(in_flight=2, stall_s=0.2), SystemClock())
+def test_a_watermark_beyond_everything_sends_it_again_in_a_new_epoch(
+    spool: SqliteSpool, link: MqttLink, uplink: Uplink, observer: Observer
+) -> None:
     link.start()
-    impatient.start()
+    uplink.start()
     fill(spool, 1)
-    first = telemetry(observer)
+    first = decode_batch(telemetry(observer))
     foreign = Mark(epoch="deadbeef", lane=Lane.NORMAL, committed_through=4)
-    observer.publish(f"{BASE}/down/watermark", encode_watermark((_mark(spool, 1 << 60), foreign)))
-    assert telemetry(observer) == first
-    assert spool.stats().records == 5
-    impatient.stop()
+    observer.publish(f"{BASE}/down/watermark", encode_watermark((foreign, _mark(spool, 1 << 60))))
+    assert [event.kind for event in decode_batch(telemetry(observer, "critical")).events] == ["spool.foreign_mark"]
+    again = decode_batch(telemetry(observer))
+    assert again.epoch == spool.epoch != first.epoch
+    assert (again.first_sequence, again.inferences) == (0, first.inferences)
+
+
+def test_a_broker_that_hangs_is_owed_little_and_gets_the_rest_once_it_wakes(
+    spool: SqliteSpool, identity: Identity, observer: Observer, broker: Mosquitto
+) -> None:
+    wide = SyncConfig(keepalive_s=60, in_flight=5000, in_flight_bytes=64 << 20, stall_s=60.0)
+    link = MqttLink(identity, wide, SystemClock(), "boot-1", "0.1.0")
+    uplink = Uplink(spool, link, wide, SystemClock())
+    link.start()
+    wait_for(lambda: link.connected and link.unacknowledged_bytes == 0, "the link")
+    broker.pause()
+    try:
+        for _ in range(300):
+            for _ in range(SPOOL.batch_records):
+                spool.append(happening(detail=os.urandom(200).hex()), Lane.NORMAL)
+            spool.flush()
+        uplink.start()
+        wait_for(lambda: link.unacknowledged_bytes >= SEND_AHEAD_BYTES, "a full line")
+        sent = uplink.stats().sent_batches
+        uplink.wake()
+        assert link.unacknowledged_bytes < SEND_AHEAD_BYTES + 4096
+        assert uplink.stats().sent_batches == sent < 300
+        assert uplink.stats().stalls == 0
+    finally:
+        broker.resume()
+    firsts = [decode_batch(telemetry(observer)).first_sequence for _ in range(300)]
+    assert firsts == [5 * i for i in range(300)]
+    uplink.stop()
+    link.close()
+
+
+def test_the_bytes_of_a_connection_are_counted_with_their_headers(
+    spool: SqliteSpool, link: MqttLink, uplink: Uplink, observer: Observer
+) -> None:
+    link.start()
+    wait_for(lambda: link.connected and link.unacknowledged_bytes == 0, "the link")
+    idle = link.traffic_bytes
+    assert idle > 1500, "a handshake with certificates is not free"
+    for _ in range(SPOOL.batch_records):
+        spool.append(happening(detail=os.urandom(400).hex()))
+    spool.flush()
+    uplink.start()
+    size = len(telemetry(observer))
+    wait_for(lambda: link.unacknowledged_bytes == 0, "the acknowledgement")
+    assert size < link.traffic_bytes - idle < size + 1500
 
 
 def test_the_desired_twin_arrives_retained_and_live(link: MqttLink, observer: Observer) -> None:

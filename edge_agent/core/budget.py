@@ -1,4 +1,4 @@
-"""How many frames a device may keep."""
+"""How much a device may use of something in an hour: frames kept, bytes sent."""
 
 import json
 import logging
@@ -31,13 +31,21 @@ class Budget:
     def take(self) -> bool:
         """Take one, if there is one."""
         with self._lock:
-            now = self._clock.monotonic()
-            self._tokens = self._refilled(self._tokens, now - self._at)
-            self._at = now
-            if self._tokens < 1:
+            if self._refill() < 1:
                 return False
             self._tokens -= 1
             return True
+
+    def spend(self, amount: float) -> None:
+        """Take what is used in any case. A debt, of one hour's budget at most, is paid off before there is anything to take."""
+        with self._lock:
+            self._tokens = max(-self._per_hour, self._refill() - amount)
+
+    @property
+    def left(self) -> float:
+        """Below 0: a debt."""
+        with self._lock:
+            return self._refill()
 
     def save(self, *, soon: bool = False) -> None:
         """Write it down where enough was spent since the last time, or with ``soon`` in any case; durable on return."""
@@ -49,7 +57,7 @@ class Budget:
         try:
             write_atomic(self._path, json.dumps({"tokens": tokens, "at": self._clock.now().isoformat()}).encode())
         except OSError as error:
-            log.warning("capture budget not saved", extra={"reason": str(error)})
+            log.warning("budget not saved", extra={"path": str(self._path), "reason": str(error)})
 
     def _load(self, path: Path) -> float:
         """Full where there is nothing to go by."""
@@ -60,9 +68,15 @@ class Budget:
         except FileNotFoundError:
             return self._per_hour
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("capture budget is damaged and begins anew", extra={"path": str(path), "reason": str(error)})
+            log.warning("budget is damaged and begins anew", extra={"path": str(path), "reason": str(error)})
             return self._per_hour
-        return self._refilled(max(0.0, tokens), max(0.0, off_s))
+        return self._refilled(max(-self._per_hour, tokens), max(0.0, off_s))
+
+    def _refill(self) -> float:
+        now = self._clock.monotonic()
+        self._tokens = self._refilled(self._tokens, now - self._at)
+        self._at = now
+        return self._tokens
 
     def _refilled(self, tokens: float, passed_s: float) -> float:
         return min(self._per_hour, tokens + passed_s * self._per_hour / 3600)

@@ -1,4 +1,4 @@
-"""One JSON object per line on standard error."""
+"""JSON lines on standard error: a constant message plus fields. Both sides log so."""
 
 import json
 import logging
@@ -20,10 +20,12 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
-def setup(level: str) -> None:
-    """Raises ValueError for a level that is none."""
+def configure(level: str, *, quiet: tuple[str, ...] = ()) -> None:
+    """Of the loggers in ``quiet`` only warnings are shown. Raises ValueError for a level that is none."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    root.handlers[:] = [handler]
+    for name in quiet:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""How many frames may be kept, also by a device that is started again and again."""
+"""How much may be used, also by a device that is started again and again."""
 
 import json
 from datetime import timedelta
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.core.budget import Budget
 from edge_agent.core.clock import Clock
-from edge_agent.decide.budget import Budget
 from tests.agent.clocks import ManualClock
 
 
@@ -98,3 +98,18 @@ def test_without_room_to_save_it_goes_on(tmp_path: Path) -> None:
     budget = Budget(10, ManualClock(), tmp_path / "nowhere" / "budget")
     assert budget.take()
     budget.save(soon=True)
+
+
+def test_what_is_used_in_any_case_leaves_a_debt_of_one_hour_at_most(tmp_path: Path) -> None:
+    clock = ManualClock()
+    budget = Budget(1000, clock, tmp_path / "budget")
+    budget.spend(400)
+    assert budget.left == pytest.approx(600)
+    budget.spend(5000)
+    assert budget.left == pytest.approx(-1000) and not budget.take()
+    budget.save(soon=True)
+    assert Budget(1000, clock, tmp_path / "budget").left == pytest.approx(-1000), "a restart forgives nothing"
+    clock.advance(3600)
+    assert budget.left == pytest.approx(0)
+    clock.advance(1800)
+    assert budget.left == pytest.approx(500)
