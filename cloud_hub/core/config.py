@@ -41,9 +41,86 @@ class BrokerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestConfig:
-    group_messages: int = 1000  # messages per transaction at most
+    group_messages: int = 2000  # messages per transaction at most
     group_wait_s: float = 0.02  # how long a group waits to fill
-    queue_messages: int = 2000  # back-pressure above it: the broker holds the rest
+    queue_messages: int = 8000  # back-pressure above it: the broker holds the rest
+    queue_bytes: int = 32 << 20  # and above this
+    device_bytes_per_s: int = 1 << 20  # of one device, sustained; what is above it is not stored, and the device sends it again
+    device_burst_bytes: int = 32 << 20
+
+    def __post_init__(self) -> None:
+        for key in ("group_messages", "queue_messages", "queue_bytes", "device_bytes_per_s", "device_burst_bytes"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"'ingest.{key}' must be at least 1, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """Landed batches become Parquet files, then hourly roll-ups, then nothing."""
+
+    archive_url: str = ""  # fsspec: a folder or s3://bucket/prefix; default: telemetry/ in data_dir
+    storage_options: dict[str, str] = field(default_factory=dict)  # to fsspec, as endpoint_url and key for S3
+    compact_after_s: float = 3600.0  # since a batch came; until then its bytes are at hand to tell a repeat from a clone
+    compact_every_s: float = 60.0
+    file_readings: int = 1_000_000  # in one Parquet file at most
+    keep_raw_days: int = 90  # readings, windows and events
+    keep_rollup_days: int = 730
+    query_threads: int = 2
+    query_memory_mb: int = 512  # of all queries together
+    query_spill_mb: int = 4096  # on the disk of data_dir, of one query
+    query_concurrent: int = 4
+    query_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for key in ("file_readings", "keep_raw_days", "query_threads", "query_memory_mb", "query_spill_mb", "query_concurrent"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"'telemetry.{key}' must be at least 1, got {getattr(self, key)}")
+        if self.keep_rollup_days < self.keep_raw_days:
+            raise ConfigError("'telemetry.keep_rollup_days' must not be less than 'telemetry.keep_raw_days'")
+        if self.compact_after_s < 0 or self.compact_every_s <= 0 or self.query_timeout_s <= 0:
+            raise ConfigError("'telemetry.compact_after_s', 'compact_every_s' and 'query_timeout_s' must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkConfig:
+    """Where alerts go besides the log. Each kind reads its own keys; secrets stand in files."""
+
+    name: str
+    kind: str  # "webhook", "smtp" or "mqtt"
+    url: str = ""  # webhook
+    secret_file: Path | None = None  # webhook: signs the body (HMAC-SHA256); smtp: the password
+    host: str = ""  # smtp
+    port: int = 587
+    starttls: bool = True
+    user: str = ""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    topic: str = ""  # mqtt: a segment before the rule's, below tl/v1/<tenant>/hub/alerts/
+    ca_file: Path | None = None  # webhook, smtp: who signs the other side's certificate; default: the system's authorities
+    timeout_s: float = 10.0  # of one try
+    min_severity: str = "warning"
+    tenants: tuple[str, ...] = ()  # empty: all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsConfig:
+    sinks: tuple[SinkConfig, ...] = ()  # besides the log
+    defaults: bool = True  # the built-in rules: offline, gap, quarantine, clone, disk, temperature, drift
+    repeat_s: float = 4 * 3600.0  # an alert that still fires and is not acknowledged is told again
+    group_s: float = 3.0  # how long news wait for others, so that a storm is a few letters
+    give_up_s: float = 86_400.0  # news that a sink did not take for so long are given up, which is itself an alert
+    keep_days: int = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """HTTP: /metrics, /livez, /readyz."""
+
+    host: str = "127.0.0.1"
+    port: int = 9464
+
+    def __post_init__(self) -> None:
+        _check_port("metrics.port", self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +146,15 @@ class TrainingConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
     data_dir: Path = Path("/var/lib/cloud-hub")
-    database_url: str = ""  # SQLAlchemy URL; default: sqlite in data_dir
+    # sqlite:////path or postgresql://user@host/name; default: sqlite in data_dir
+    database_url: str = field(default="", repr=False)  # it may hold a password
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     certificate_days: int = 3650  # of devices: they cannot renew theirs yet, and an expired one locks its device out
     token_ttl_s: int = 3600

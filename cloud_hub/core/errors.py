@@ -29,5 +29,9 @@ class Exhausted(HubError):
     """A limit is reached."""
 
 
+class Unavailable(Exhausted):
+    """What the hub stands on is busy, full or away: the same may succeed later."""
+
+
 class BadArtifact(HubError):
     """Bytes are not what their address says."""

@@ -10,11 +10,11 @@ from cloud_hub.core.errors import Invalid
 from protos.contract import ids
 from protos.contract.errors import InvalidId
 from protos.contract.ids import ModelName
+from protos.contract.manifest import MAX_VERSION
 
 RESERVED = ("id", "board", "model")
 MAX_LABELS = 32
 MAX_VALUE = 128
-MAX_VERSION = (1 << 31) - 1
 
 _KEY = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 

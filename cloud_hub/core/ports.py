@@ -1,8 +1,15 @@
 """What the hub's parts promise each other across packages that do not know each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from cloud_hub.core.model import StreamWindow
+from protos.contract.ids import DeviceId, TenantId
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection  # an open transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,10 @@ class Broker(Protocol):
     def hub_tls(self) -> TlsFiles:
         """The hub's own client identity."""
 
+    @property
+    def ingest_tls(self) -> TlsFiles | None:
+        """The identity with which the hub takes its share of the telemetry; None: the broker cannot share it out."""
+
     def start(self) -> None:
         """On return clients can connect. Raises NotReady naming what is missing or in the way."""
 
@@ -46,3 +57,14 @@ class Broker(Protocol):
 
     def alive(self) -> bool:
         """Whether a TLS connection can be made now."""
+
+
+class WindowListener(Protocol):
+    """Hears of every window that is over: the hub's own and those that devices made."""
+
+    def on_windows(self, tx: "Connection", tenant: TenantId, device: DeviceId | None, windows: Sequence[StreamWindow]) -> None:
+        """Windows of one device (None: of all together), in the order in which they closed, each once.
+
+        It is called within the transaction that folds their readings: what it writes in ``tx`` is written with them or not at
+        all, and what it raises undoes them, to be folded again. So it must not wait, nor raise for what a device may say.
+        """

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from cloud_hub.core.errors import Invalid
+from edge_agent.core import documents
 from edge_agent.core.config import build
 from edge_agent.core.errors import ConfigError
 from protos.contract.errors import ContractError
@@ -202,10 +203,8 @@ def parse(text: str) -> TrainingSpec:
     if len(text) > MAX_SPEC_BYTES:
         raise Invalid(f"training spec: {len(text)} characters, more than {MAX_SPEC_BYTES}")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise Invalid("training spec: YAML aliases are not allowed: a few lines of them unfold to gigabytes")
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        values = documents.load(text)
+    except yaml.YAMLError as error:
         raise Invalid(f"training spec is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise Invalid(f"training spec must be a mapping of keys, got {type(values).__name__}")

@@ -1,13 +1,10 @@
 """Blobs by content: ``sha256/ab/<hex>``. What is there is whole and durable; nothing is ever changed in place."""
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_hub.core.errors import BadArtifact, Invalid, NotFound
-from edge_agent.core.files import sync_folder
+from edge_agent.core.files import sweep, sync_folder, write_atomic
 from protos.contract import ids
 from protos.contract.ids import Digest
 
@@ -19,6 +16,8 @@ class ArtifactStore:
         self._blobs = folder / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True)
         sync_folder(folder)
+        for part in self._blobs.iterdir():
+            sweep(part)
 
     def put(self, data: bytes) -> Digest:
         """On return the blob survives a power cut; putting it again is harmless."""
@@ -28,8 +27,9 @@ class ArtifactStore:
             path.parent.mkdir(exist_ok=True)
             sync_folder(self._blobs)
         if not path.exists() or path.stat().st_size != len(data):
-            _write(path, data)
-        sync_folder(path.parent)  # also where another process has just renamed it
+            write_atomic(path, data)
+        else:
+            sync_folder(path.parent)  # another process may have renamed it just now
         return digest
 
     def size(self, digest: Digest) -> int:
@@ -70,22 +70,6 @@ class ArtifactStore:
     def _path(self, digest: Digest) -> Path:
         name = ids.digest(digest).removeprefix("sha256:")  # checked: it becomes a path
         return self._blobs / name[:2] / name
-
-
-def _write(path: Path, data: bytes) -> None:
-    # a name of its own for every writer: two threads may put the same blob at once
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".put-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _unknown(digest: Digest) -> NotFound:

@@ -23,7 +23,7 @@ drift_episodes = Table(
     Column("version", Integer, nullable=False),
     schema.time("opened_at"),
     schema.time("closed_at", nullable=True),
-    Column("reason", Text, nullable=False),
+    Column("reason", schema.Prose, nullable=False),
     Column("told", Boolean, nullable=False),  # whoever retrains has heard of it
     Column("job_id", Text, nullable=False),
     Index(None, "tenant", "model"),

@@ -1,12 +1,11 @@
 """What happened on devices besides inference, as they say it or as the hub notices it."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, exists, insert, select
+from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, exists, func, select
 
 from cloud_hub.core.model import DeviceEvent
-from cloud_hub.store import schema
+from cloud_hub.store import bulk, schema
 from cloud_hub.store.database import Tx
 from protos.contract.ids import DeviceId, TenantId
 from protos.contract.telemetry import Event, from_ms, to_ms
@@ -20,26 +19,24 @@ device_events = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("received_ms", BigInteger),  # null: from before it was kept
     Index(None, "device", "id"),
     Index(None, "tenant", "id"),
 )
 
 
-def add(tx: Tx, events: Iterable[tuple[TenantId, DeviceId, Event]]) -> None:
-    rows: list[dict[str, Any]] = [
-        {"tenant": tenant, "device": device, "at_ms": to_ms(event.at), "kind": event.kind, "detail": event.detail}
-        for tenant, device, event in events
-    ]
-    if rows:
-        tx.execute(insert(device_events), rows)
+def add(tx: Tx, events: Iterable[tuple[TenantId, DeviceId, Event, int]]) -> None:
+    """Each with when the hub received it, in ms."""
+    rows = [(tenant, device, to_ms(event.at), event.kind, event.detail, ms) for tenant, device, event, ms in events]
+    bulk.insert(tx, device_events, ("tenant", "device", "at_ms", "kind", "detail", "received_ms"), rows)
 
 
 def add_once(tx: Tx, tenant: TenantId, device: DeviceId, event: Event) -> None:
-    """Unless the same kind and detail of this device is there already."""
+    """One that the hub noticed, unless the same kind and detail of this device is there already."""
     e = device_events.c
     same = (e.device == device) & (e.kind == event.kind) & (e.detail == event.detail)
     if not tx.execute(select(exists().where(same))).scalar():
-        add(tx, [(tenant, device, event)])
+        add(tx, [(tenant, device, event, to_ms(event.at))])
 
 
 def newest(tx: Tx, tenant: TenantId, device: DeviceId | None, limit: int) -> list[DeviceEvent]:
@@ -52,3 +49,20 @@ def newest(tx: Tx, tenant: TenantId, device: DeviceId | None, limit: int) -> lis
         DeviceEvent(device=DeviceId(row.device), at=from_ms(row.at_ms), kind=row.kind, detail=row.detail)
         for row in tx.execute(query)
     ]
+
+
+def forget(tx: Tx, before_ms: int, limit: int) -> int:
+    """Remove at most ``limit`` events that came before that time; how many they were.
+
+    Never the last one: SQLite would give its number to the next event, and who reads by number would pass over that.
+    """
+    e = device_events.c
+    newest = select(func.max(e.id)).scalar_subquery()
+    old = (
+        select(e.id)
+        .where((func.coalesce(e.received_ms, e.at_ms) < before_ms) & (e.id < newest))
+        .order_by(e.id)
+        .limit(limit)
+        .scalar_subquery()
+    )
+    return tx.execute(delete(device_events).where(e.id.in_(old))).rowcount

@@ -174,6 +174,12 @@ def matching_ids(tx: Tx, tenant: TenantId, selector: Mapping[str, str]) -> list[
     ]
 
 
+def matching_among(tx: Tx, tenant: TenantId, selector: Mapping[str, str], ids: Sequence[DeviceId]) -> set[DeviceId]:
+    """Those of ``ids``."""
+    query = _selected(select(devices.c.id), tenant, selector)
+    return {DeviceId(id) for part in _parts(ids) for id in tx.execute(query.where(devices.c.id.in_(part))).scalars()}
+
+
 def put_status(tx: Tx, id: DeviceId, status: Status, seen: datetime | None) -> None:
     """``seen`` None: leave when it was last seen."""
     values: dict[str, Any] = {"presence": int(status.presence), "status_boot": status.boot_id, "status_at": status.at}

@@ -1,20 +1,12 @@
-"""Telemetry as it lands: a row per batch, exactly one effect per batch, and how far each stream is whole.
+"""Telemetry as it lands: a row per batch, and exactly one effect per batch.
 
-A stream is one (device, epoch, lane). Its mark is the device's licence to forget, so it moves only over batches that are
-stored without a hole, from sequence 0 on.
-
-One thing ends a hole without its records: a device that no longer has them, because the hub lost its database or was restored
-from an older backup after it had given out higher marks, or because the batch is in quarantine. A device that sees no mark
-sends everything it still holds again, oldest first. So when the batch behind the hole has come again in LOST_PASSES separate
-passes, PASS_MS or more apart, and nothing of the hole came before it, the hole is given up and recorded as a ``telemetry.lost``
-event. One pass would not do: a killed broker may lose a batch that it had acknowledged, and then the next one comes alone.
-If the records do come later they are stored all the same.
+Batches may land in any order and by any number of processes at once; what uses them gets them by ``unfolded``, each stream in
+the order of its sequences.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -26,20 +18,19 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    insert,
+    bindparam,
     select,
 )
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cloud_hub.store import events, schema
+from cloud_hub.core import spans
+from cloud_hub.store import bulk, events, losses, progress, schema
+from cloud_hub.store import streams as stream_store
 from cloud_hub.store.database import Tx
-from cloud_hub.store.streams import StreamKey, near, streams
-from protos.contract.ids import DeviceId, Digest, TenantId
-from protos.contract.telemetry import Event, Lane, first_gap_free, from_ms
-
-LOST_PASSES = 3
-PASS_MS = 10_000  # below the agent's own pause between passes; above what the broker delivers again after a hub's restart
+from cloud_hub.store.progress import Batch as Batch
+from cloud_hub.store.progress import Progress
+from cloud_hub.store.streams import StreamKey, streams
+from protos.contract.ids import DeviceId, TenantId
+from protos.contract.telemetry import Lane
 
 landing = Table(
     "landing",
@@ -65,31 +56,9 @@ landing = Table(
 
 class Landing(Enum):
     NEW = "new"
-    DUPLICATE = "duplicate"  # stored before, the same bytes
+    DUPLICATE = "duplicate"  # stored before, the same bytes as far as they still are at hand
     CONFLICT = "conflict"  # its sequences are taken by other bytes: two devices use one identity
-
-
-class Batch(NamedTuple):
-    """One batch, ready to land: a row of ``landing`` in the order of its columns, and its events."""
-
-    tenant: TenantId
-    device: DeviceId
-    epoch: str
-    lane: Lane
-    first_sequence: int
-    last_sequence: int
-    digest: Digest
-    records: int
-    dropped: int
-    first_captured_ms: int | None
-    last_captured_ms: int | None
-    received_ms: int
-    payload: bytes
-    events: tuple[Event, ...] = ()
-
-    @property
-    def stream(self) -> StreamKey:
-        return StreamKey(self.device, self.epoch, int(self.lane))
+    DEFERRED = "deferred"  # not stored now, for too many holes are before it; the device sends it again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,161 +68,187 @@ class Landed:
     id: int
     tenant: TenantId
     device: DeviceId
+    epoch: str
+    lane: Lane
+    first_sequence: int
+    last_sequence: int
     received_ms: int
     payload: bytes
 
-
-@dataclass(slots=True, kw_only=True)
-class _Stream:
-    tenant: TenantId
-    committed_through: int = -1
-    highest: int = -1
-    behind_hole: int | None = None
-    passes: int = 0
-    pass_ms: int = 0
-    batches: int = 0
-    records: int = 0
-    duplicates: int = 0
-    dropped: int = 0
-    payload_bytes: int = 0
-    last_captured_ms: int | None = None
-    updated_ms: int = 0
-    fresh: list[Batch] = field(default_factory=list)  # what this call stores
+    @property
+    def stream(self) -> StreamKey:
+        return StreamKey(self.device, self.epoch, int(self.lane))
 
 
-_KEY = ("device", "epoch", "lane")
-_STATE = tuple(column.name for column in streams.columns if column.name not in _KEY)
-_PUT = upsert(streams)
-_PUT_STREAM = _PUT.on_conflict_do_update(index_elements=_KEY, set_={name: _PUT.excluded[name] for name in _STATE})
 _ROW = tuple(column.name for column in landing.columns if column.name != "id")
-# given to the driver as it is: binding value by value costs as much as everything else here together
-_INSERT = str(insert(landing).compile(dialect=sqlite.dialect(), column_keys=_ROW))
 assert Batch._fields[: len(_ROW)] == _ROW
 
 
 def land_many(tx: Tx, batches: Sequence[Batch]) -> list[Landing]:
     """Store those that are not there yet, with their events, counters and marks; the answer is in the order of ``batches``.
 
-    On the hot path: a handful of statements per call, not per batch, as long as batches come in order. It relies on one writer
-    at a time; where another one stored the same batch meanwhile the insert fails as a whole, and the call can be made again.
+    On the hot path: a handful of statements per call, not per batch, but for repeats. The streams are locked first, so that
+    other processes may land at the same time.
     """
     if not batches:
         return []
-    known = _load(tx, {batch.stream: batch.tenant for batch in batches})
-    outcomes = []
+    known = progress.locked(tx, {batch.stream: batch.tenant for batch in batches}, batches[0].received_ms)
+    outcomes, given_up = [], {}
     for batch in batches:
         stream = known[batch.stream]
         outcome = _place(tx, stream, batch)
         outcomes.append(outcome)
         stream.updated_ms = batch.received_ms
         if outcome is Landing.NEW:
-            _count(stream, batch)
+            stream.count(batch)
         elif outcome is Landing.DUPLICATE:
             stream.duplicates += 1
-            _came_again(tx, stream, batch)
+            if stream.came_again(tx, batch):
+                given_up[stream.key] = -1
     new = [batch for batch, outcome in zip(batches, outcomes, strict=True) if outcome is Landing.NEW]
-    if new:
-        tx.exec_driver_sql(_INSERT, [batch[: len(_ROW)] for batch in new])
-    events.add(tx, ((batch.tenant, batch.device, event) for batch in new for event in batch.events))
-    for key, stream in known.items():
-        if stream.fresh:
-            _advance(tx, key, stream)
-    tx.execute(_PUT_STREAM, [_values(key, stream) for key, stream in known.items()])
+    bulk.insert(tx, landing, _ROW, [batch[: len(_ROW)] for batch in new])
+    events.add(tx, ((batch.tenant, batch.device, event, batch.received_ms) for batch in new for event in batch.events))
+    for stream in known.values():
+        stream.advance()
+    progress.put(tx, known.values())
+    fold_through(tx, given_up)
     return outcomes
 
 
-def landed_after(tx: Tx, cursor: int, limit: int) -> list[Landed]:
-    """The next batches behind row ``cursor``, in the order they were stored: rows are numbered by one writer at a time."""
-    c = landing.c
+def device_holds(tx: Tx, tenant: TenantId, oldest: Mapping[StreamKey, int], at_ms: int) -> None:
+    """A device says that it has nothing of its streams before these sequences any more: what is not here is lost."""
+    marks = stream_store.committed(tx, oldest)
+    forgotten = {key: tenant for key, first in oldest.items() if marks.get(key, -1) + 1 < first}
+    if not forgotten:
+        return
+    found = progress.locked(tx, forgotten, at_ms)
+    changed = [stream for key, stream in found.items() if stream.committed_through + 1 < oldest[key]]
+    for stream in changed:
+        stream.give_up(tx, oldest[stream.key] - 1, at_ms)
+    progress.put(tx, changed)
+    fold_through(tx, {stream.key: -1 for stream in changed})
+
+
+def unfolded(tx: Tx, limit: int) -> list[Landed]:
+    """At most ``limit`` batches that ``fold_through`` has not passed, each with all that is before it stored.
+
+    Each stream comes in the order of its sequences; every one that waits gets about the same share.
+    """
+    s = streams.c
+    waiting = tx.execute(
+        select(s.device, s.epoch, s.lane, s.folded_through, s.committed_through)
+        .where(s.committed_through > s.folded_through)
+        .order_by(s.updated_ms)
+        .limit(limit)
+    ).all()
+    found: list[Landed] = []
+    for number, row in enumerate(waiting):
+        share = -(-(limit - len(found)) // (len(waiting) - number))  # what others do not need is for those behind them
+        found += _next(tx, StreamKey(row.device, row.epoch, row.lane), row.folded_through, row.committed_through, share)
+    return found
+
+
+def fold_through(tx: Tx, reached: Mapping[StreamKey, int]) -> None:
+    """The last sequence of each stream whose effects ``tx`` holds: ``unfolded`` goes on behind it, and behind what is lost."""
+    moved = []
+    for key, (folded, committed) in _locked_cursors(tx, reached).items():
+        through = max(folded, min(reached[key], committed))
+        if through < committed and not _next(tx, key, through, committed, 1):
+            through = committed  # a loss is all that is left
+        moved.append((through, *key))
+    bulk.update(tx, streams, StreamKey._fields, ("folded_through",), moved)
+
+
+def folded(tx: Tx, wanted: Collection[StreamKey]) -> dict[StreamKey, int]:
+    """How far ``fold_through`` has come, held so until ``tx`` ends: what is not beyond it another process has folded."""
+    return {key: folded for key, (folded, _) in _locked_cursors(tx, wanted).items()}
+
+
+def _locked_cursors(tx: Tx, wanted: Collection[StreamKey]) -> dict[StreamKey, tuple[int, int]]:
+    if not wanted:
+        return {}
+    s = streams.c
     rows = tx.execute(
-        select(c.id, c.tenant, c.device, c.received_ms, c.payload).where(c.id > cursor).order_by(c.id).limit(limit)
+        select(s.device, s.epoch, s.lane, s.folded_through, s.committed_through)
+        .where(stream_store.near(wanted))
+        .order_by(s.device, s.epoch, s.lane)
+        .with_for_update()
     )
+    found = {StreamKey(DeviceId(d), epoch, lane): (folded, committed) for d, epoch, lane, folded, committed in rows}
+    return {key: cursors for key, cursors in found.items() if key in wanted}
+
+
+_NEXT = (
+    select(
+        landing.c.id,
+        landing.c.tenant,
+        landing.c.first_sequence,
+        landing.c.last_sequence,
+        landing.c.received_ms,
+        landing.c.payload,
+    )
+    .where(*(landing.c[name] == bindparam(f"key_{name}") for name in StreamKey._fields))
+    .where((landing.c.first_sequence > bindparam("after")) & (landing.c.first_sequence <= bindparam("through")))
+    .order_by(landing.c.first_sequence)
+    .limit(bindparam("rows"))
+)  # made once: it is run for every stream that waits
+
+
+def _next(tx: Tx, key: StreamKey, after: int, through: int, limit: int) -> list[Landed]:
+    of = {f"key_{name}": value for name, value in key._asdict().items()}
+    rows = tx.execute(_NEXT, of | {"after": after, "through": through, "rows": limit})
     return [
-        Landed(id=id, tenant=TenantId(tenant), device=DeviceId(device), received_ms=received, payload=payload)
-        for id, tenant, device, received, payload in rows
+        Landed(
+            id=id,
+            tenant=TenantId(tenant),
+            device=key.device,
+            epoch=key.epoch,
+            lane=Lane(key.lane),
+            first_sequence=first_sequence,
+            last_sequence=last_sequence,
+            received_ms=received_ms,
+            payload=payload,
+        )
+        for id, tenant, first_sequence, last_sequence, received_ms, payload in rows
     ]
 
 
-def _place(tx: Tx, stream: _Stream, batch: Batch) -> Landing:
+def _place(tx: Tx, stream: Progress, batch: Batch) -> Landing:
     """What ``batch`` is to those that have its sequences already, stored or earlier in this call."""
-    if batch.first_sequence > stream.highest:
-        return Landing.NEW
+    first, last = batch.first_sequence, batch.last_sequence
+    if first > stream.highest:
+        return Landing.NEW if stream.has_room(first, last) else Landing.DEFERRED
     for other in stream.fresh:
-        if other.first_sequence <= batch.last_sequence and batch.first_sequence <= other.last_sequence:
+        if other.first_sequence <= last and first <= other.last_sequence:
             return _against(batch, other.first_sequence, other.digest)
+    if first > stream.committed_through and not spans.touches(stream.early, first, last):
+        return Landing.NEW if stream.has_room(first, last) else Landing.DEFERRED
     c = landing.c
     row = tx.execute(
         select(c.first_sequence, c.last_sequence, c.digest)
-        .where(_of(batch.stream) & (c.first_sequence <= batch.last_sequence))
+        .where(_of(batch.stream) & (c.first_sequence <= last))
         .order_by(c.first_sequence.desc())
         .limit(1)
     ).first()
-    if row is None or row.last_sequence < batch.first_sequence:
-        return Landing.NEW
-    return _against(batch, row.first_sequence, row.digest)
+    if row is not None and row.last_sequence >= first:
+        return _against(batch, row.first_sequence, row.digest)
+    return _below_the_mark(tx, stream, first, last)
+
+
+def _below_the_mark(tx: Tx, stream: Progress, first: int, last: int) -> Landing:
+    """No row has these sequences, and the mark is beyond ``first``: they are lost, or archived."""
+    passed = min(last, stream.committed_through)
+    lost = losses.within(tx, stream.key, first, passed)
+    if not lost:
+        return Landing.DUPLICATE if last <= stream.committed_through else Landing.CONFLICT
+    if spans.holes(lost, first, passed):
+        return Landing.CONFLICT  # partly archived: batches are never cut again
+    losses.found(tx, stream.key, first, passed)
+    return Landing.NEW
 
 
 def _against(batch: Batch, first_sequence: int, digest: str) -> Landing:
     return Landing.DUPLICATE if (first_sequence, digest) == (batch.first_sequence, batch.digest) else Landing.CONFLICT
-
-
-def _load(tx: Tx, wanted: dict[StreamKey, TenantId]) -> dict[StreamKey, _Stream]:
-    found = {key: _Stream(tenant=tenant) for key, tenant in wanted.items()}
-    for row in tx.execute(select(streams).where(near(found))):
-        key = StreamKey(row.device, row.epoch, row.lane)
-        if key in found:
-            found[key] = _Stream(**{name: getattr(row, name) for name in _STATE})
-    return found
-
-
-def _count(stream: _Stream, batch: Batch) -> None:
-    stream.fresh.append(batch)
-    stream.highest = max(stream.highest, batch.last_sequence)
-    stream.batches += 1
-    stream.records += batch.records
-    stream.dropped += batch.dropped
-    stream.payload_bytes += len(batch.payload)
-    if batch.last_captured_ms is not None:
-        stream.last_captured_ms = max(stream.last_captured_ms or 0, batch.last_captured_ms)
-
-
-def _advance(tx: Tx, key: StreamKey, stream: _Stream) -> None:
-    """Move the mark over what is whole now, and note what stands behind the first hole."""
-    through = first_gap_free(sorted((b.first_sequence, b.last_sequence) for b in stream.fresh), after=stream.committed_through)
-    behind = None
-    if through < stream.highest:
-        c = landing.c
-        later = tx.execute(
-            select(c.first_sequence, c.last_sequence).where(_of(key) & (c.first_sequence > through)).order_by(c.first_sequence)
-        )
-        for first, last in later:
-            if first > through + 1:
-                behind = first
-                break
-            through = max(through, last)
-        later.close()
-    if behind != stream.behind_hole or through > stream.committed_through:
-        stream.passes, stream.pass_ms = 0, stream.updated_ms
-    stream.committed_through, stream.behind_hole = through, behind
-    stream.fresh.clear()
-
-
-def _came_again(tx: Tx, stream: _Stream, batch: Batch) -> None:
-    """See the module's head: a hole that the device passes again and again will not be filled."""
-    if batch.first_sequence != stream.behind_hole or stream.fresh or batch.received_ms - stream.pass_ms < PASS_MS:
-        return
-    stream.passes, stream.pass_ms = stream.passes + 1, batch.received_ms
-    if stream.passes >= LOST_PASSES:
-        first, last = stream.committed_through + 1, batch.first_sequence - 1
-        detail = f"records {first}..{last} of epoch {batch.epoch}, lane {batch.lane.name.lower()}: the device has them no more"
-        event = Event(sequence=first, at=from_ms(batch.received_ms), kind="telemetry.lost", detail=detail)
-        events.add(tx, [(batch.tenant, batch.device, event)])
-        stream.committed_through = last
-        _advance(tx, batch.stream, stream)
-
-
-def _values(key: StreamKey, stream: _Stream) -> dict[str, Any]:
-    return {**key._asdict(), **{name: getattr(stream, name) for name in _STATE}}
 
 
 def _of(key: StreamKey) -> ColumnElement[bool]:

@@ -178,6 +178,17 @@ def of_manifest(tx: Tx, tenant: TenantId, digest: Digest) -> ModelVersion | None
     return find_version(tx, tenant, ModelName(row.name), row.version) if row else None
 
 
+def manifests(
+    tx: Tx, tenant: TenantId, name: ModelName | None = None, version: int | None = None
+) -> list[tuple[Digest, ModelName, int]]:
+    """(manifest, model, version) of every published variant."""
+    f = model_variants.c
+    query = select(f.manifest_digest, f.name, f.version).where(f.tenant == tenant)
+    query = query if name is None else query.where(f.name == name)
+    query = query if version is None else query.where(f.version == version)
+    return [(Digest(row.manifest_digest), ModelName(row.name), row.version) for row in tx.execute(query)]
+
+
 def names_blob(tx: Tx, tenant: TenantId, manifests: Sequence[Digest] | None, digest: Digest) -> bool:
     """Whether ``digest`` is one of these published manifests (None: any), or the artifact or golden set of one."""
     f = model_variants.c

@@ -24,7 +24,7 @@ rollout_devices = Table(
     Column("wave", Integer, nullable=False),
     Column("generation", BigInteger, nullable=False, default=0),
     Column("state", Integer),
-    Column("reason", Text, nullable=False, default=""),
+    Column("reason", schema.Prose, nullable=False, default=""),
     Column("target", Text, nullable=False, default=""),
     Column("previous_name", Text),
     Column("previous_version", Integer),

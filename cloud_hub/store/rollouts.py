@@ -37,7 +37,7 @@ rollouts = Table(
     Column("state", Integer, nullable=False, index=True),
     Column("wave", Integer, nullable=False),
     Column("waves", Integer, nullable=False),
-    Column("reason", Text, nullable=False, default=""),
+    Column("reason", schema.Prose, nullable=False, default=""),
     Column("champion_before", Integer),  # what its success replaced
     Column("created_by", Text, nullable=False),
     schema.time("created_at"),

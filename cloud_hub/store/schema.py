@@ -1,10 +1,12 @@
 """One MetaData for every noun's tables, and the column types they share."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Dialect, Integer, MetaData, Text
+from sqlalchemy import BigInteger, Column, Dialect, Integer, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.types import TypeDecorator
 
 from protos.contract.telemetry import from_ms, to_ms
@@ -46,6 +48,34 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
+
+
+class Prose(TypeDecorator[str]):
+    """Free text that is only shown, such as a reason, from whoever it comes: what no database keeps as text is replaced."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def upsert(table: Table, key: tuple[str, ...], set_: Mapping[str, Any] | None = None) -> Insert:
+    """An INSERT that updates the row of the same ``key`` instead: every other column, or those of ``set_``.
+
+    PostgreSQL's construct serves both databases: SQLite took the clause over from it.
+    """
+    statement = insert(table)
+    if set_ is None:
+        set_ = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=set_)
+
+
+def insert_new(table: Table) -> Insert:
+    """An INSERT that leaves a row alone that has the same key."""
+    return insert(table).on_conflict_do_nothing()
 
 
 def tenant() -> Column[str]:

@@ -22,7 +22,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cloud_hub.core.model import Job, JobLine, JobState
 from cloud_hub.store import schema
@@ -47,12 +46,12 @@ training_jobs = Table(
     Column("model", Text, nullable=False),
     Column("state", Integer, nullable=False),
     Column("trigger", Text, nullable=False),
-    Column("trigger_detail", Text, nullable=False),
+    Column("trigger_detail", schema.Prose, nullable=False),
     Column("spec_yaml", Text, nullable=False),
     Column("stage", Text, nullable=False, default=""),
     Column("progress", Float, nullable=False, default=0.0),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("reason", Text, nullable=False, default=""),
+    Column("reason", schema.Prose, nullable=False, default=""),
     Column("published_version", Integer, nullable=False, default=0),
     schema.time("created_at"),
     schema.time("started_at", nullable=True),
@@ -75,7 +74,7 @@ training_lines = Table(
     Column("job_id", Text, ForeignKey("training_jobs.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     schema.time("at"),
-    Column("text", Text, nullable=False),
+    Column("text", schema.Prose, nullable=False),
 )
 
 training_triggers = Table(  # asked for, but not enough new labels yet
@@ -84,7 +83,7 @@ training_triggers = Table(  # asked for, but not enough new labels yet
     Column("tenant", Text, primary_key=True),
     Column("model", Text, primary_key=True),
     Column("trigger", Text, primary_key=True),
-    Column("detail", Text, nullable=False),
+    Column("detail", schema.Prose, nullable=False),
     schema.time("created_at"),
 )
 
@@ -113,9 +112,8 @@ class Pending:
 
 
 def put_spec(tx: Tx, spec: StoredSpec) -> None:
-    values = {"yaml": spec.yaml, "updated_at": spec.updated_at}
-    put = upsert(training_specs).values(tenant=spec.tenant, model=spec.model, **values)
-    tx.execute(put.on_conflict_do_update(index_elements=["tenant", "model"], set_=values))
+    put = schema.upsert(training_specs, ("tenant", "model"))
+    tx.execute(put.values(tenant=spec.tenant, model=spec.model, yaml=spec.yaml, updated_at=spec.updated_at))
 
 
 def find_spec(tx: Tx, tenant: TenantId, model: ModelName) -> StoredSpec | None:
@@ -231,8 +229,8 @@ def lines(tx: Tx, job_id: str, after: int, limit: int) -> list[JobLine]:
 
 def put_pending(tx: Tx, tenant: TenantId, model: ModelName, trigger: str, detail: str, at: datetime) -> None:
     """The first of its kind stays."""
-    put = upsert(training_triggers).values(tenant=tenant, model=model, trigger=trigger, detail=detail, created_at=at)
-    tx.execute(put.on_conflict_do_nothing())
+    values = {"tenant": tenant, "model": model, "trigger": trigger, "detail": detail, "created_at": at}
+    tx.execute(schema.insert_new(training_triggers).values(values))
 
 
 def pending(tx: Tx, tenant: TenantId, model: ModelName) -> list[Pending]:
@@ -258,7 +256,7 @@ def take_slot(tx: Tx, tenant: TenantId, model: ModelName, due: datetime) -> bool
     """False where it is taken already. Earlier ones are forgotten."""
     t = training_slots.c
     tx.execute(delete(training_slots).where((t.tenant == tenant) & (t.model == model) & (t.due < due)))
-    put = upsert(training_slots).values(tenant=tenant, model=model, due=due).on_conflict_do_nothing()
+    put = schema.insert_new(training_slots).values(tenant=tenant, model=model, due=due)
     return tx.execute(put, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 

@@ -96,3 +96,11 @@ def test_threads_that_put_the_same_blob_at_once_all_succeed(store: ArtifactStore
         thread.join(60)
     assert digests == [ids.digest_of(data)] * 8
     assert store.read(digests[0]) == data
+
+
+def test_what_a_killed_writer_left_is_gone_after_the_next_start(store: ArtifactStore, tmp_path: Path) -> None:
+    digest = store.put(b"weights")
+    left = _file(tmp_path, digest).with_name(".left.0.tmp")
+    left.write_bytes(b"half")
+    assert ArtifactStore(tmp_path / "blobs").read(digest) == b"weights"
+    assert not left.exists()
