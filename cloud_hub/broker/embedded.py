@@ -56,6 +56,10 @@ class EmbeddedBroker:
     def hub_tls(self) -> TlsFiles:
         return self._identity.hub
 
+    @property
+    def ingest_tls(self) -> TlsFiles | None:
+        return None
+
     def start(self) -> None:
         check_free(self._config.host, self._local.port)
         for noisy in ("amqtt", "transitions"):  # they log every packet

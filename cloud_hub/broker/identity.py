@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud_hub.core.errors import NotReady
 from cloud_hub.core.ports import BrokerAddress, TlsFiles
-from cloud_hub.trust.authority import Authority
+from cloud_hub.trust.authority import Authority, Issued, ingest_name
 from edge_agent.core.files import write_atomic
 
 _ANY_ADDRESS = ("", "0.0.0.0", "::")
@@ -17,6 +17,7 @@ _ANY_ADDRESS = ("", "0.0.0.0", "::")
 class BrokerIdentity:
     server: TlsFiles
     hub: TlsFiles
+    ingest: TlsFiles  # of the hub's share of the telemetry
     local_host: str  # where the hub reaches the broker; in the server certificate
 
 
@@ -28,17 +29,18 @@ def local_host(listen: str) -> str:
 def make_identity(authority: Authority, folder: Path, listen: str, names: tuple[str, ...]) -> BrokerIdentity:
     """New certificates on every start, so that they are never the old ones that expire."""
     tls = folder / "tls"
-    tls.mkdir(parents=True, exist_ok=True, mode=0o700)
     host = local_host(listen)
-    ca = tls / "ca.pem"
-    write_atomic(ca, authority.ca_pem.encode(), mode=0o644)
-    server = authority.issue_server(tuple(dict.fromkeys((*names, host))))
-    hub = authority.issue_hub_client()
     return BrokerIdentity(
-        server=_files(tls, "server", ca, server.certificate_pem, server.key_pem),
-        hub=_files(tls, "hub", ca, hub.certificate_pem, hub.key_pem),
+        server=_files(authority, tls, "server", authority.issue_server(tuple(dict.fromkeys((*names, host))))),
+        hub=_files(authority, tls, "hub", authority.issue_hub_client()),
+        ingest=make_ingest_identity(authority, tls, 1),
         local_host=host,
     )
+
+
+def make_ingest_identity(authority: Authority, folder: Path, number: int) -> TlsFiles:
+    """Of the ``number``-th process that ingests: ``ca.pem``, ``ingest-<number>.pem`` and ``.key`` in ``folder``."""
+    return _files(authority, folder, f"ingest-{number}", authority.issue_hub_client(ingest_name(number)))
 
 
 def reachable(address: BrokerAddress, tls: TlsFiles, timeout_s: float = 2.0) -> bool:
@@ -65,8 +67,10 @@ def check_free(host: str, port: int) -> None:
         ) from error
 
 
-def _files(folder: Path, name: str, ca: Path, certificate_pem: str, key_pem: str) -> TlsFiles:
-    files = TlsFiles(ca=ca, certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
-    write_atomic(files.key, key_pem.encode())
-    write_atomic(files.certificate, certificate_pem.encode(), mode=0o644)
+def _files(authority: Authority, folder: Path, name: str, issued: Issued) -> TlsFiles:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files = TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
+    write_atomic(files.ca, authority.ca_pem.encode(), mode=0o644)
+    write_atomic(files.key, issued.key_pem.encode())
+    write_atomic(files.certificate, issued.certificate_pem.encode(), mode=0o644)
     return files

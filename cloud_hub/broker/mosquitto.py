@@ -15,7 +15,9 @@ from cloud_hub.broker.identity import BrokerIdentity, check_free, reachable
 from cloud_hub.core.config import BrokerConfig
 from cloud_hub.core.errors import NotReady
 from cloud_hub.core.ports import BrokerAddress, TlsFiles
+from cloud_hub.trust.authority import MAX_INGEST, ingest_name
 from edge_agent.core.files import write_atomic
+from protos.contract import topics
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,19 @@ _BACKOFF_MAX_S = 5.0
 ACL = """\
 user tl:hub
 topic readwrite tl/v1/#
-
+{ingest}
 pattern write tl/v1/+/%u/up/#
 pattern read tl/v1/+/%u/down/#
+""".format(
+    ingest="".join(
+        f"""
+user {ingest_name(number)}
+topic read {topics.ROOT}/+/+/{topics.TELEMETRY}/#
+topic write {topics.ROOT}/+/+/{topics.WATERMARK}
 """
+        for number in range(1, MAX_INGEST + 1)
+    )
+)
 
 # The queue on disk is a comfort, not a promise: nothing leaves a spool before the watermark, and desired twins are published
 # again on every reconnect. So the database is saved on a timer and not per message, and queues are bounded by bytes.
@@ -46,7 +57,7 @@ acl_file {folder}/acl
 persistence true
 persistence_location {folder}/
 autosave_interval 10
-max_inflight_messages 4000
+max_inflight_messages 20000
 max_queued_messages 100000
 max_queued_bytes 268435456
 max_packet_size {max_packet_bytes}
@@ -95,6 +106,10 @@ class MosquittoBroker:
     @property
     def hub_tls(self) -> TlsFiles:
         return self._identity.hub
+
+    @property
+    def ingest_tls(self) -> TlsFiles | None:
+        return self._identity.ingest
 
     @property
     def pid(self) -> int | None:

@@ -1,6 +1,6 @@
-"""The hub's own connection to the broker: takes what devices publish, and acknowledges only when told to.
+"""A connection to the broker: takes what devices publish, and acknowledges only when told to.
 
-It speaks MQTT 3.1.1 to either broker: nothing of version 5 is needed here, and either understands it.
+It speaks MQTT 3.1.1 to either broker. mosquitto honours shared subscriptions, which came with version 5, for such clients too.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
+from cloud_hub.core.config import IngestConfig
 from cloud_hub.core.ports import BrokerAddress, TlsFiles
 from cloud_hub.ingest import sockets
 from cloud_hub.ingest.sockets import MqttSocket
@@ -24,9 +25,10 @@ from protos.contract.topics import HUB_SUBSCRIPTION
 
 log = logging.getLogger(__name__)
 
-CLIENT_ID = "tl:hub"  # the common name of the hub's certificate, and so what the broker takes it for
+HUB_CLIENT_ID = "tl:hub"  # the common name of the hub's certificate, and so what the broker takes it for
 
 _KEEPALIVE_S = 30
+_SHARE_KEEPALIVE_S = 10  # what the broker has given to a process that hangs comes again from the devices, after 1.5 of these
 _PAUSE_MIN_S = 0.1
 _PAUSE_MAX_S = 5.0
 _IDLE_S = 1.0
@@ -43,16 +45,33 @@ class Incoming(NamedTuple):
 
 
 class Link:
-    """One persistent session, kept up by a thread of its own. The other methods may be called from any thread."""
+    """One connection, kept up by a thread of its own. The other methods may be called from any thread."""
 
     def __init__(
-        self, address: BrokerAddress, tls: TlsFiles, *, queue_messages: int, on_session: Callable[[], None] = lambda: None
+        self,
+        address: BrokerAddress,
+        tls: TlsFiles,
+        client_id: str,
+        subscriptions: Sequence[str],
+        *,
+        limits: IngestConfig,
+        persistent: bool = False,
+        on_session: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_session`` is called on the link's thread whenever a connection is ready; it must be quick."""
+        """``client_id`` is the common name in ``tls``.
+
+        ``persistent``: the broker keeps the session while there is no connection, and what it has for it; otherwise what was
+        not acknowledged is the devices' to repeat.
+        ``on_session`` is called on the link's thread whenever a connection is ready; it must be quick.
+        """
         self._address = address
-        self._limit = queue_messages
+        self._client_id = client_id
+        self._subscriptions = subscriptions
+        self._limits = limits
+        self._persistent = persistent
         self._on_session = on_session
         self._queue: deque[Incoming] = deque()
+        self._queue_bytes = 0  # of payload
         self._arrived = threading.Condition()
         self._connection = 0
         self._ready = False
@@ -68,8 +87,8 @@ class Link:
     def _make_client(self, tls: TlsFiles) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=CLIENT_ID,
-            clean_session=False,
+            client_id=self._client_id,
+            clean_session=not self._persistent,
             protocol=MQTTProtocolVersion.MQTTv311,
         )
         client.max_inflight_messages_set(_IN_FLIGHT)
@@ -84,7 +103,7 @@ class Link:
         self._thread.start()
 
     def close(self) -> None:
-        """Messages not acknowledged are delivered again at the next start."""
+        """Messages not acknowledged come again."""
         self._closing.set()
         self._wake()
         if self._thread is not None:
@@ -100,14 +119,20 @@ class Link:
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Messages that nobody has received yet, and their bytes."""
+        return len(self._queue), self._queue_bytes
+
     def receive(self, most: int, *, wait_s: float, linger_s: float) -> list[Incoming]:
         """Up to ``most`` messages: waits ``wait_s`` for the first, then ``linger_s`` for the group to fill."""
         with self._arrived:
             if not self._arrived.wait_for(lambda: bool(self._queue) or self._closing.is_set(), wait_s):
                 return []
-            self._arrived.wait_for(lambda: len(self._queue) >= most or self._closing.is_set(), linger_s)
-            full = len(self._queue) >= self._limit
+            self._arrived.wait_for(lambda: len(self._queue) >= most or self._full() or self._closing.is_set(), linger_s)
+            full = self._full()
             group = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+            self._queue_bytes -= sum(len(message.payload) for message in group)
         if full:
             self._wake()
         return group
@@ -133,7 +158,8 @@ class Link:
         while not self._closing.is_set():
             started = time.monotonic()
             try:
-                self._client.connect(self._address.host, self._address.port, keepalive=_KEEPALIVE_S)
+                keepalive_s = _KEEPALIVE_S if self._persistent else _SHARE_KEEPALIVE_S
+                self._client.connect(self._address.host, self._address.port, keepalive=keepalive_s)
                 self._pump()
             except OSError as error:
                 log.warning("no connection to the broker", extra={"reason": str(error), "retry_in_s": round(pause_s, 1)})
@@ -163,7 +189,7 @@ class Link:
                     self._write(sock)
                 if not self._has(sock):
                     return
-                paused = len(self._queue) >= self._limit
+                paused = self._full()
                 watched = _watch(selector, sock, watched, self._wanted(sock, paused))
                 for key, _ in selector.select(0 if sock.has_more() and not paused else _IDLE_S):
                     if key.fileobj is self._wake_r:
@@ -171,6 +197,9 @@ class Link:
                 if not paused:
                     self._read(sock)
                 self._client.loop_misc()
+
+    def _full(self) -> bool:
+        return len(self._queue) >= self._limits.queue_messages or self._queue_bytes >= self._limits.queue_bytes
 
     def _has(self, sock: object) -> bool:
         """Whether the connection still is the one over ``sock``."""
@@ -182,11 +211,12 @@ class Link:
 
     def _read(self, sock: MqttSocket) -> None:
         """Everything that is here, up to the limit of the queue."""
-        messages = sock.take(self._limit - len(self._queue))
+        messages = sock.take(self._limits.queue_messages - len(self._queue), self._limits.queue_bytes - self._queue_bytes)
         if messages:
             connection = self._connection
             with self._arrived:
                 self._queue.extend([Incoming(*message, connection) for message in messages])
+                self._queue_bytes += sum(len(message.payload) for message in messages)
                 self._arrived.notify()
         while sock.wants_paho() and self._has(sock):
             self._client.loop_read()
@@ -213,18 +243,22 @@ class Link:
             self._acks.clear()
         with self._arrived:
             self._queue.clear()
+            self._queue_bytes = 0
 
     # -- paho's callbacks, all on the thread ----------------------------------------------------------------------------
 
     def _connected(self, client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            log.error("the broker refuses the hub", extra={"reason": str(reason)})
+            log.error("the broker refuses this process", extra={"client": self._client_id, "reason": str(reason)})
             return
-        client.subscribe(HUB_SUBSCRIPTION, qos=1)
+        if self._persistent and HUB_SUBSCRIPTION not in self._subscriptions:
+            client.unsubscribe(HUB_SUBSCRIPTION)  # which an older version of the hub has left in the session
+        client.subscribe([(filter, 1) for filter in self._subscriptions])
 
     def _subscribed(self, *_: Any) -> None:
         self._ready = True
-        log.info("connected to the broker", extra={"host": self._address.host, "port": self._address.port})
+        fields = {"client": self._client_id, "host": self._address.host, "port": self._address.port}
+        log.info("connected to the broker", extra=fields)
         self._on_session()
 
 

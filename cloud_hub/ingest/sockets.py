@@ -38,8 +38,11 @@ class MqttSocket(ssl.SSLSocket):
     _ended = False
     _more = False
 
-    def take(self, most: int) -> list[Published]:
-        """The messages that are here, up to ``most`` and a packet for paho. Raises OSError where the connection breaks."""
+    def take(self, most: int, most_bytes: int) -> list[Published]:
+        """The messages that are here, until they are ``most``, or ``most_bytes`` of payload, or a packet for paho comes.
+
+        Raises OSError where the connection breaks.
+        """
         found: list[Published] = []
         self._more = False
         while not self.wants_paho():
@@ -47,8 +50,9 @@ class MqttSocket(ssl.SSLSocket):
             while (packet := _packet(inbox, at)) is not None and not self._more:
                 body, end = packet
                 if inbox[at] & 0xF0 == _PUBLISH:
-                    found.append(_published(inbox, at, body, end))
-                    self._more = len(found) >= most
+                    found.append(message := _published(inbox, at, body, end))
+                    most_bytes -= len(message.payload)
+                    self._more = len(found) >= most or most_bytes <= 0
                 else:
                     self._for_paho = inbox[at:end]
                 at = end

@@ -34,11 +34,14 @@ class Watermarks:
         return max(0.0, self._sent_at + INTERVAL_S - time.monotonic()) if self._moved else None
 
     def send(self) -> None:
+        """Waits for a connection: what the broker redelivers comes before it has answered the subscription."""
+        self._sent_at = time.monotonic()
+        if not self._link.ready:
+            return
         with self._db.read() as tx:
             reached = self._telemetry.reached(tx, list(self._moved))
         tenants = {stream.device: tenant for stream, tenant in self._moved.items()}
         self._moved.clear()
-        self._sent_at = time.monotonic()
         marks: dict[DeviceId, list[Mark]] = defaultdict(list)
         for device, mark in reached:
             marks[device].append(mark)

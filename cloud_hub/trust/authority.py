@@ -1,6 +1,7 @@
 """The hub's certificate authority: EC P-256. The common name says who, O the tenant, OU the role.
 
-Devices carry their id as common name. Every other name holds a colon, which no device id can: ``user:<name>``, ``tl:hub``.
+Devices carry their id as common name. Every other name holds a colon, which no device id can: ``user:<name>``, ``tl:hub``,
+``tl:ingest-<number>``.
 """
 
 import fcntl
@@ -27,6 +28,7 @@ from protos.contract.ids import DeviceId, TenantId
 
 HUB_NAME = "tl:hub"
 USER_PREFIX = "user:"
+MAX_INGEST = 16  # processes that may share the telemetry of one broker
 
 _CA_DAYS = 20 * 365  # a device trusts it from enrolment on, and has no other way to learn a new one
 _SERVER_DAYS = 397
@@ -35,6 +37,11 @@ _SKEW = timedelta(minutes=10)  # a device's clock may be behind ours
 _MAX_CSR_BYTES = 16 * 1024
 _MAX_NAME = 64  # X.520 ub-common-name
 _CURVE = ec.SECP256R1
+
+
+def ingest_name(number: int) -> str:
+    """Common name of the ``number``-th process that ingests; the hub itself is the first."""
+    return f"tl:ingest-{number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +108,9 @@ class Authority:
             raise Invalid(f"user name must be 1..{_MAX_NAME - len(USER_PREFIX)} printable characters, got {name[:80]!r}")
         return self._issue_pair(_name(common_name, tenant, role), days=days, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def issue_hub_client(self, *, days: int = _SERVER_DAYS) -> Issued:
-        """The identity with which the hub itself connects to its broker."""
-        subject = _name(HUB_NAME, DEFAULT_TENANT, "hub")
+    def issue_hub_client(self, name: str = HUB_NAME, *, days: int = _SERVER_DAYS) -> Issued:
+        """The identity with which the hub itself connects to its broker, or with ``ingest_name`` one of those that ingest."""
+        subject = _name(name, DEFAULT_TENANT, "hub")
         return self._issue_pair(subject, days=days, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def issue_server(self, names: Sequence[str], *, days: int = _SERVER_DAYS) -> Issued:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cloud_hub.broker.identity import make_ingest_identity
+from cloud_hub.broker.supervisor import open_broker
+from cloud_hub.core.config import BrokerConfig
 from cloud_hub.core.ports import Broker
-from cloud_hub.trust.authority import Authority
+from cloud_hub.trust.authority import Authority, ingest_name
+from protos.contract import topics
 from tests.hub.mqtt_parts import Identity, MqttClient, client, wait_for
 
 UP_A, UP_B = "tl/v1/default/cam-a/up/status", "tl/v1/default/cam-b/up/status"
@@ -123,3 +127,35 @@ def test_an_oversized_packet_costs_only_its_sender(broker: Broker, identity: Ide
         b.publish(UP_B, b"still here")
         wait_for(lambda: hub.payloads(UP_B), "delivery")
         assert UP_A not in hub.topics()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path, authority: Authority) -> Iterator[Broker]:
+    made = open_broker(BrokerConfig(kind="mosquitto", port=0), tmp_path, authority)
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_processes_that_ingest_share_the_telemetry_and_read_nothing_else(
+    mosquitto: Broker, authority: Authority, identity: Identity, tmp_path: Path
+) -> None:
+    normal = "tl/v1/default/cam-a/up/telemetry/normal"
+    subscriptions = (topics.TELEMETRY_SUBSCRIPTION, "tl/v1/+/+/up/status", "tl/v1/+/+/down/#")
+    files = [make_ingest_identity(authority, tmp_path / "shares", number) for number in (1, 2)]
+    with (
+        client(mosquitto.local, files[0], ingest_name(1), *subscriptions) as first,
+        client(mosquitto.local, files[1], ingest_name(2), *subscriptions) as second,
+        client(mosquitto.address, identity.device("cam-a"), "cam-a", "tl/v1/default/cam-a/down/#") as device,
+    ):
+        device.publish(UP_A, b"online")
+        for number in range(20):
+            device.publish(normal, b"%d" % number)
+        wait_for(lambda: len(first.received) + len(second.received) >= 20, "every message")
+        assert set(first.topics()) == set(second.topics()) == {normal}
+        assert {payload for _, payload in first.received + second.received} == {b"%d" % number for number in range(20)}
+        second.publish(DOWN_A, b"run this", retain=True)
+        second.publish(UP_A, b"not a device's word")
+        second.publish(FENCE, b"a mark")
+        wait_for(lambda: device.payloads(FENCE), "the mark")
+        assert set(device.topics()) == {FENCE}

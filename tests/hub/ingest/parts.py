@@ -1,12 +1,14 @@
 """A hub that ingests: database, services, broker and the ingest service."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_hub.broker.supervisor import open_broker
 from cloud_hub.core.config import BrokerConfig, IngestConfig
 from cloud_hub.core.ports import Broker, BrokerAddress, TlsFiles
-from cloud_hub.ingest.service import IngestService
+from cloud_hub.ingest.service import IngestService, IngestServices
 from cloud_hub.services.telemetry import TelemetryService
 from protos.contract import codec, topics
 from protos.contract.ids import DeviceId
@@ -26,9 +28,11 @@ class Ingesting:
     config: IngestConfig = CONFIG
     broker_address: BrokerAddress | None = None  # of a broker that another process runs
     tls: TlsFiles | None = None
+    share_tls: TlsFiles | None = None
+    database_url: str = ""  # empty: a SQLite file in folder
 
     def __post_init__(self) -> None:
-        self.hub = Hub(self.folder)
+        self.hub = Hub(self.folder, database_url=self.database_url)
         self.telemetry = TelemetryService(self.hub.db, self.hub.clock)
         if self.broker_address is None:
             self.broker: Broker = open_broker(BrokerConfig(kind=self.kind, port=0), self.folder, self.hub.authority)
@@ -40,11 +44,10 @@ class Ingesting:
         return IngestService(
             self.config,
             self.hub.db,
-            fleet=self.hub.fleet,
-            rollouts=self.hub.rollouts,
-            telemetry=telemetry or self.telemetry,
+            IngestServices(fleet=self.hub.fleet, rollouts=self.hub.rollouts, telemetry=telemetry or self.telemetry),
             address=self.broker_address or self.broker.local,
             tls=self.tls or self.broker.hub_tls,
+            share_tls=self.share_tls if self.broker_address else self.broker.ingest_tls,
             clock=self.hub.clock,
         )
 
@@ -89,6 +92,37 @@ class Ingesting:
         return [message.reason for message in self.telemetry.quarantined(ADMIN)]
 
 
+@dataclass
+class Repeating:
+    """A device with a spool: what no mark covers it sends again, oldest first, whenever nothing has moved for a while."""
+
+    running: Ingesting
+    id: str
+    batches: Sequence[Batch]
+    patience_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.running.hub.device(self.id)
+        self._client = self.running.client(self.id)
+        self._moved_at = float("-inf")
+        self._mark = -1
+        self._unsent = list(self.batches)
+
+    def done(self) -> bool:
+        """All of it is covered by marks; call it again and again until it is."""
+        marks = self._client.marks()
+        mark = max(marks.values(), default=-1)
+        if mark > self._mark or self._unsent:
+            self._mark, self._moved_at = mark, time.monotonic()
+        elif time.monotonic() - self._moved_at > self.patience_s:
+            self._moved_at = time.monotonic()
+            self._unsent = [batch for batch in self.batches if batch.last_sequence > self._mark]
+        now, self._unsent = self._unsent[:5], self._unsent[5:]
+        for one in now:
+            self.running.send(self._client, self.id, one, wait=False)
+        return self._mark == self.batches[-1].last_sequence
+
+
 def up(id: str, kind: str, tenant: str = TENANT) -> str:
     return f"tl/v1/{tenant}/{id}/up/{kind}"
 
@@ -97,4 +131,4 @@ def down(id: str, kind: str) -> str:
     return topics.of(TENANT, DeviceId(id), kind)
 
 
-__all__ = ["ADMIN", "TENANT", "Ingesting", "Lane", "batch", "down", "up"]
+__all__ = ["ADMIN", "TENANT", "Ingesting", "Lane", "Repeating", "batch", "down", "up"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from cloud_hub.broker import mosquitto
 from cloud_hub.broker.mosquitto import MosquittoBroker
 from cloud_hub.core.config import IngestConfig
 from cloud_hub.services.telemetry import Incoming, Landed, TelemetryService
@@ -21,8 +22,8 @@ from protos.contract import codec, topics
 from protos.contract.ids import DeviceId
 from protos.contract.telemetry import Lane
 from protos.contract.twin import Presence, Status
-from tests.hub.fleet_parts import START
-from tests.hub.ingest.parts import Ingesting, down, up
+from tests.hub.fleet_parts import ADMIN, START
+from tests.hub.ingest.parts import Ingesting, Repeating, down, up
 from tests.hub.ingest.test_way import reported
 from tests.hub.mqtt_parts import EPOCH, batch, wait_for
 
@@ -105,7 +106,8 @@ def test_a_hub_killed_between_landing_and_acknowledging_stores_once(tmp_path: Pa
         from cloud_hub.ingest.link import Link
         from tests.hub.ingest.parts import Ingesting
         Link.ack = lambda self, group: os.kill(os.getpid(), signal.SIGKILL)  # the worst moment
-        made = Ingesting(Path({str(tmp_path)!r}), broker_address={made.broker.local!r}, tls={made.broker.hub_tls!r})
+        made = Ingesting(Path({str(tmp_path)!r}), broker_address={made.broker.local!r}, tls={made.broker.hub_tls!r},
+                         share_tls={made.broker.ingest_tls!r})
         made.ingest.start()
         signal.pause()
     """).replace("PosixPath", "Path")
@@ -150,14 +152,54 @@ def test_what_was_sent_while_ingest_was_away_lands_when_it_is_back(running: Inge
 
 
 @pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
-def test_a_queue_of_a_few_messages_holds_the_broker_back_and_loses_nothing(tmp_path: Path, kind: str) -> None:
-    made = Ingesting(tmp_path, kind, config=IngestConfig(group_messages=3, group_wait_s=0.001, queue_messages=5)).start()
+@pytest.mark.parametrize("limit", [{"queue_messages": 5}, {"queue_bytes": 1000}], ids=["messages", "bytes"])
+def test_a_small_queue_holds_the_broker_back_and_loses_nothing(tmp_path: Path, kind: str, limit: dict[str, int]) -> None:
+    made = Ingesting(tmp_path, kind, config=IngestConfig(group_messages=3, group_wait_s=0.001, **limit)).start()
     made.hub.device("cam-a")
     device = made.client("cam-a")
     for first in range(0, 2000, 10):
         made.send(device, "cam-a", batch(first), wait=False)
     wait_for(lambda: device.marks() == {(EPOCH, Lane.NORMAL): 1999}, "the mark")
     assert made.stored("cam-a") == 200
+    made.stop()
+
+
+def test_what_a_full_queue_of_the_broker_drops_the_device_sends_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tight = {"max_inflight_messages 20000": "max_inflight_messages 3", "max_queued_messages 100000": "max_queued_messages 10"}
+    for usual, small in tight.items():
+        assert usual in mosquitto._CONFIG
+        monkeypatch.setattr(mosquitto, "_CONFIG", mosquitto._CONFIG.replace(usual, small))
+    made = Ingesting(tmp_path).start()
+    made.ingest.stop()
+    device = Repeating(made, "cam-a", [batch(first) for first in range(0, 2000, 10)])
+    for _ in range(60):  # all of it, while nobody takes it
+        assert not device.done()
+    made.ingest = made.new_ingest()
+    made.start_ingest()
+    wait_for(device.done, "the mark")
+    assert made.stored("cam-a") == 200
+    assert made.ingest.counters.batches == 200
+    made.stop()
+
+
+def test_what_is_above_the_quota_is_not_stored_until_the_device_keeps_to_it(tmp_path: Path) -> None:
+    size = len(codec.encode_batch(batch(0)))
+    config = IngestConfig(group_messages=10, group_wait_s=0.001, device_bytes_per_s=10 * size, device_burst_bytes=20 * size)
+    made = Ingesting(tmp_path, config=config).start()
+    greedy = Repeating(made, "cam-a", [batch(first) for first in range(0, 600, 10)], patience_s=0.1)
+    other = Repeating(made, "cam-b", [batch(0), batch(10)])
+    wait_for(lambda: not greedy.done() and made.ingest.counters.throttled > 10, "the greedy device to be throttled")
+    assert made.stored("cam-a") < 25
+    wait_for(other.done, "the other device is served as ever")
+
+    def served() -> bool:
+        made.hub.clock.advance(0.1)
+        return greedy.done()
+
+    wait_for(served, "everything, in the end")
+    assert made.stored("cam-a") == 60
+    events = made.telemetry.events(ADMIN, DeviceId("cam-a"))
+    assert [event.kind for event in events] == ["telemetry.throttled"]
     made.stop()
 
 
@@ -189,8 +231,8 @@ def test_topics_that_are_none_are_quarantined(running_module: Ingesting) -> None
     running = running_module
     before = running.ingest.counters.quarantined
     device = running.shared_client("cam-a")
-    bad = ["telemetry", "telemetry/urgent", "telemetry/NORMAL", "status/x", "nothing", "telemetry/normal/x", "", "\N{ROCKET}"]
-    for kind in bad:
+    bad = ["telemetry", "telemetry/urgent", "telemetry/NORMAL", "telemetry/normal/x", "nothing", "", "\N{ROCKET}"]
+    for kind in ["status/x", *bad]:  # to the first nobody subscribes
         device.publish(up("cam-a", kind), codec.encode_batch(batch(0)))
     device.publish(up("cam-a", "status", tenant="Not A Tenant"), b"x")
     wait_for(lambda: running.ingest.counters.quarantined == before + len(bad) + 1, "quarantine")
@@ -219,8 +261,11 @@ def test_a_cloned_device_is_quarantined_and_told_about(running: Ingesting) -> No
     running.hub.device("cam-a")
     device = running.client("cam-a")
     running.send(device, "cam-a", batch(0))
+    wait_for(device.marks, "the mark")
+    device.received.clear()
     running.send(device, "cam-a", batch(0, salt=1))
     wait_for(lambda: running.ingest.counters.quarantined == 1, "quarantine")
+    wait_for(lambda: device.marks() == {(EPOCH, Lane.NORMAL): 9}, "the mark, which tells it that it is not alone")
     assert running.stored("cam-a") == 1
     assert "two devices use one identity" in running.reasons()[0]
 
