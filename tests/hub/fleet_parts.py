@@ -42,14 +42,20 @@ class Clock:
 
     def __init__(self) -> None:
         self._now = START
+        self._monotonic = 0.0
 
     def now(self) -> datetime:
         return self._now
 
     def monotonic(self) -> float:
-        return (self._now - START).total_seconds()
+        return self._monotonic
 
     def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
+    def leap(self, seconds: float) -> None:
+        """The wall clock only."""
         self._now += timedelta(seconds=seconds)
 
 
@@ -59,9 +65,10 @@ class Hub:
 
     folder: Path
     clock: Clock = field(default_factory=Clock)
+    database_url: str = ""  # empty: a SQLite file in folder
 
     def __post_init__(self) -> None:
-        self.db = Database(f"sqlite:///{self.folder / 'hub.db'}")
+        self.db = Database(self.database_url or f"sqlite:///{self.folder / 'hub.db'}")
         self.db.migrate()
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.fleet = FleetService(self.db, self.clock)
@@ -73,7 +80,7 @@ class Hub:
 
     def restarted(self) -> "Hub":
         self.db.close()
-        return Hub(self.folder, self.clock)
+        return Hub(self.folder, self.clock, self.database_url)
 
     def tick(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)

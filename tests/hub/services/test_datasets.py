@@ -1,7 +1,6 @@
 """Images come in, are labelled and paged through, over a real database and a real folder of blobs."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +28,6 @@ def image(number: int, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'hub.db'}")
-    database.migrate()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +9,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cloud_hub.core.errors import Conflict, Denied, HubError, Invalid
+from cloud_hub.store.schema import metadata
 from tests.hub.fleet_parts import ADMIN, BOARD, STRANGER, Hub
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Hub:
-    return Hub(tmp_path)
+def hub(tmp_path: Path, database_url: str) -> Iterator[Hub]:
+    hub = Hub(tmp_path, database_url=database_url)
+    yield hub
+    hub.db.close()
 
 
 def csr(common_name: str = "whatever") -> str:
@@ -86,8 +89,10 @@ def test_a_token_for_another_board_is_refused_and_not_used_up(hub: Hub, board: s
 
 def test_the_database_never_holds_a_token(hub: Hub) -> None:
     _, token = hub.enrollment.create_device(ADMIN, "cam-1", BOARD, {})
-    hub.db.close()
-    assert token not in "\n".join(sqlite3.connect(hub.folder / "hub.db").iterdump())
+    with hub.db.read() as tx:
+        tables = {table.name: tx.execute(table.select()).all() for table in metadata.sorted_tables}
+    assert len(tables["enrollment_tokens"]) == 1
+    assert token not in str(tables)
 
 
 def test_an_id_is_taken_for_every_tenant(hub: Hub) -> None:

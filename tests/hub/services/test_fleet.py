@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,8 +29,10 @@ REPORTED = ReportedTwin(
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Hub:
-    return Hub(tmp_path)
+def hub(tmp_path: Path, database_url: str) -> Iterator[Hub]:
+    hub = Hub(tmp_path, database_url=database_url)
+    yield hub
+    hub.db.close()
 
 
 def _status(hub: Hub, id: DeviceId, status: Status, tenant: TenantId = TENANT) -> None:

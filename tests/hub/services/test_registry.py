@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from tests.hub.fleet_parts import ADMIN, SIGNS, STRANGER, Hub
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Hub:
-    return Hub(tmp_path)
+def hub(tmp_path: Path, database_url: str) -> Iterator[Hub]:
+    hub = Hub(tmp_path, database_url=database_url)
+    yield hub
+    hub.db.close()
 
 
 def _reserved(hub: Hub, *targets: str) -> PublishedVersion:

@@ -18,8 +18,8 @@ LANES = ids.model_name("lanes")
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(tmp_path)
+def hub(tmp_path: Path, database_url: str) -> Iterator[Hub]:
+    hub = Hub(tmp_path, database_url=database_url)
     hub.publish()
     yield hub
     hub.db.close()

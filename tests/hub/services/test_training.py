@@ -35,17 +35,17 @@ def spec(cron: str = "", min_new_labels: int = 5, on_labels: int = 0, drift: boo
 @dataclass
 class Trainer:
     folder: Path
+    database_url: str  # of a migrated database
     clock: Clock = field(default_factory=Clock)
     images: int = 0
 
     def __post_init__(self) -> None:
         self.start()
-        self.db.migrate()
         self.datasets = DatasetService(self.db, ArtifactStore(self.folder / "artifacts"), self.clock)
         self.datasets.create(ADMIN, "numbers", LABELS)
 
     def start(self) -> None:
-        self.db = Database(f"sqlite:///{self.folder / 'hub.db'}")
+        self.db = Database(self.database_url)
         self.training = TrainingService(self.db, self.clock, TrainingConfig(max_attempts=2))
 
     def add(self, count: int, label: str | None = "one") -> None:
@@ -75,8 +75,8 @@ class Trainer:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[Trainer]:
-    made = Trainer(tmp_path)
+def trainer(tmp_path: Path, database_url: str) -> Iterator[Trainer]:
+    made = Trainer(tmp_path, database_url)
     yield made
     made.db.close()
 
@@ -154,7 +154,7 @@ def test_many_who_ask_at_once_get_one_job(trainer: Trainer) -> None:
 def test_a_claimed_job_belongs_to_one_worker(trainer: Trainer) -> None:
     trainer.put(spec())
     trainer.training.run(ADMIN, DIGITS)
-    other = TrainingService(Database(f"sqlite:///{trainer.folder / 'hub.db'}"), trainer.clock)
+    other = TrainingService(Database(trainer.database_url), trainer.clock)
     claims = at_once(4, trainer.training.claim, other.claim)
     assert len([job for job in claims if job is not None]) == 1
     assert trainer.jobs()[0].attempts == 1
@@ -295,7 +295,7 @@ def test_a_schedule_without_new_labels_waits(trainer: Trainer) -> None:
 
 def test_two_hubs_take_a_slot_once(trainer: Trainer) -> None:
     trainer.put(spec(cron="*/10 * * * *", min_new_labels=0))
-    other = TrainingService(Database(f"sqlite:///{trainer.folder / 'hub.db'}"), trainer.clock)
+    other = TrainingService(Database(trainer.database_url), trainer.clock)
     for _ in range(5):
         trainer.clock.advance(600)
         at_once(2, trainer.training.tick, other.tick)
@@ -322,7 +322,7 @@ print(job.id if job else "-", flush=True)
 def test_two_processes_take_a_slot_and_its_job_once(trainer: Trainer) -> None:
     trainer.put(spec(cron="*/10 * * * *", min_new_labels=0))
     now = (START + timedelta(minutes=15)).isoformat()
-    command = [sys.executable, "-c", _TICK, f"sqlite:///{trainer.folder / 'hub.db'}", now]
+    command = [sys.executable, "-c", _TICK, trainer.database_url, now]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in processes:
         assert process.stdout is not None

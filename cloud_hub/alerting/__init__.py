@@ -1,0 +1,1 @@
+"""Where alerts go: the log, webhooks, mail, MQTT; and the threads that bring them there."""
