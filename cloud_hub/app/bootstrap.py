@@ -1,32 +1,52 @@
 """Composition root: the one place that knows every part of the hub."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_hub.alerting.dispatcher import Dispatcher
+from cloud_hub.alerting.sinks import open_sinks
 from cloud_hub.app import setup
+from cloud_hub.app.alerts import HubItself
+from cloud_hub.app.monitor import Monitor
 from cloud_hub.app.runner import JobRunner
 from cloud_hub.app.scheduler import Tick
+from cloud_hub.archive.engine import Engine
+from cloud_hub.archive.files import open_files
+from cloud_hub.archive.upkeep import Upkeep
 from cloud_hub.broker.supervisor import open_broker
 from cloud_hub.core.config import HubConfig
+from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.model import DriftEpisode
+from cloud_hub.core.notices import Sink
 from cloud_hub.core.ports import Broker
-from cloud_hub.ingest.service import IngestService
+from cloud_hub.ingest.service import IngestService, IngestServices
 from cloud_hub.rpc.services import Services
+from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.datasets import DatasetService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.folding import Fold
+from cloud_hub.services.notices import Outbox
+from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
+from cloud_hub.store import events, quarantine, stream_windows
 from cloud_hub.store.artifacts import ArtifactStore
-from cloud_hub.store.database import Database
+from cloud_hub.store.database import Database, Tx
 from cloud_hub.trust.authority import Authority
+from edge_agent.core.beats import Beats
 from edge_agent.core.clock import Clock, SystemClock
 
+_SPILL = "query-spill"
+_ALERT_TICK_S = 10.0  # a look at ten thousand devices takes most of a second of one core
 _DRIFT_TICK_S = 1.0
+_FOLD_TICK_S = 0.5
 _ROLLOUT_TICK_S = 1.0  # soak times are given in seconds
 _TRAINING_TICK_S = 2.0
 
@@ -44,13 +64,35 @@ class Hub:
     ingest: IngestService
     runner: JobRunner
     ticks: Mapping[str, tuple[float, Tick]]
+    metrics: HubMetrics
+    beats: Beats
+    monitor: Monitor
+    dispatcher: Dispatcher
 
 
 def assemble(config: HubConfig, config_path: Path | None) -> Hub:
     """``config_path`` is what job processes read their configuration from. Raises HubError."""
     clock, database, authority = SystemClock(), setup.open_database(config), setup.open_authority(config)
-    services = make_services(config, database, authority, clock)
+    itself = HubItself(_certificates(config.data_dir), clock)
+    sinks = open_sinks(config.alerts, itself.publish)
+    services = make_services(config, database, authority, clock, sinks, itself.figures)
     broker = open_broker(config.broker, config.data_dir, authority, config.grpc.names)
+    metrics = HubMetrics()
+    ingest = IngestService(
+        config.ingest,
+        database,
+        IngestServices(fleet=services.fleet, rollouts=services.rollouts, telemetry=services.telemetry),
+        address=broker.local,
+        tls=broker.hub_tls,
+        share_tls=broker.ingest_tls,
+        clock=clock,
+        metrics=metrics,
+    )
+    itself.ingest = ingest
+    beats = Beats(clock)
+    outbox = Outbox(database, clock, group_s=config.alerts.group_s, give_up_s=config.alerts.give_up_s)
+    dispatcher = Dispatcher(outbox, sinks)
+    runner = JobRunner(services.training, config.training, config_path=config_path, data_dir=config.data_dir)
     return Hub(
         config=config,
         clock=clock,
@@ -58,27 +100,60 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
         authority=authority,
         services=services,
         broker=broker,
-        ingest=IngestService(
-            config.ingest,
-            database,
-            fleet=services.fleet,
-            rollouts=services.rollouts,
-            telemetry=services.telemetry,
-            address=broker.local,
-            tls=broker.hub_tls,
-            clock=clock,
-        ),
-        runner=JobRunner(services.training, config.training, config_path=config_path, data_dir=config.data_dir),
+        ingest=ingest,
+        runner=runner,
         ticks={
+            "alerts": (_ALERT_TICK_S, services.alerts.tick),
+            "archive": (config.telemetry.compact_every_s, _upkeep(config, database, clock).tick),
             "drift": (_DRIFT_TICK_S, services.drift.tick),
+            "fold": (_FOLD_TICK_S, Fold(database, config.drift, clock, listeners=(services.alerts,), metrics=metrics).tick),
             "rollouts": (_ROLLOUT_TICK_S, services.rollouts.tick),
             "training": (_TRAINING_TICK_S, services.training.tick),
         },
+        metrics=metrics,
+        beats=beats,
+        monitor=Monitor(
+            metrics,
+            database=database,
+            broker=broker,
+            ingest=ingest,
+            beats=beats,
+            certificates=_certificates(config.data_dir),
+            clock=clock,
+            alive={"alert sinks": dispatcher.alive, "training": runner.alive},
+        ),
+        dispatcher=dispatcher,
     )
 
 
-def make_services(config: HubConfig, database: Database, authority: Authority, clock: Clock) -> Services:
+def _forget_quarantined(tx: Tx, before_ms: int, limit: int) -> int:
+    """All at once: they are bounded."""
+    quarantine.forget(tx, before_ms)
+    return 0
+
+
+def _upkeep(config: HubConfig, database: Database, clock: Clock) -> Upkeep:
+    shutil.rmtree(config.data_dir / _SPILL, ignore_errors=True)  # of queries that a killed hub left
+    files = open_files(config.telemetry, config.data_dir)
+    return Upkeep(database, files, config.telemetry, clock, forget=(events.forget, stream_windows.forget, _forget_quarantined))
+
+
+def _certificates(folder: Path) -> dict[str, Path]:
+    """Those that are renewed by starting the hub again, or never."""
+    tls = folder / "broker" / "tls"
+    return {"authority": tls / "ca.pem", "broker": tls / "server.pem", "broker client": tls / "hub.pem"}
+
+
+def make_services(
+    config: HubConfig,
+    database: Database,
+    authority: Authority,
+    clock: Clock,
+    sinks: Sequence[Sink] = (),
+    figures: Callable[[], Mapping[str, float]] = dict,
+) -> Services:
     artifacts = ArtifactStore(config.data_dir / "artifacts")
+    files = open_files(config.telemetry, config.data_dir)
     fleet = FleetService(database, clock)
     registry = RegistryService(database, artifacts, clock)
     training = TrainingService(database, clock, config.training)
@@ -95,5 +170,19 @@ def make_services(config: HubConfig, database: Database, authority: Authority, c
         training=training,
         datasets=DatasetService(database, artifacts, clock),
         telemetry=TelemetryService(database, clock),
+        readings=ReadingsService(database, Engine(files, config.telemetry, config.data_dir / _SPILL), clock),
         drift=DriftService(database, config.drift, retrain, clock),
+        streams=StreamService(database, clock),
+        alerts=AlertService(database, config.alerts, clock, sinks, figures),
+    )
+
+
+def make_ingest_services(config: HubConfig, database: Database, clock: Clock) -> IngestServices:
+    """For a process that only ingests."""
+    fleet = FleetService(database, clock)
+    registry = RegistryService(database, ArtifactStore(config.data_dir / "artifacts"), clock)
+    return IngestServices(
+        fleet=fleet,
+        rollouts=RolloutService(database, registry, fleet, clock),
+        telemetry=TelemetryService(database, clock),
     )

@@ -39,6 +39,14 @@ def serve(config: Config = None) -> None:
 
 
 @app.command()
+def ingest(name: Annotated[str, typer.Option(help="ingest-2 to ingest-16")], config: Config = None) -> None:
+    """Ingest telemetry beside the hub until SIGTERM, on the hub's broker and database; see docs/operate.md."""
+    from cloud_hub.app import replica
+
+    replica.ingest(_load(config), name)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed

@@ -1,30 +1,13 @@
-"""JSON lines on stderr: a constant message plus fields."""
+"""What the hub's processes log, and what the packages they use are told to keep to themselves."""
 
-import json
 import logging
-import sys
-from datetime import UTC, datetime
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from edge_agent.core import logs
 
-
-class JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **{key: value for key, value in vars(record).items() if key not in _STANDARD},
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+_CHATTY = ("apscheduler", "alembic", "amqtt", "transitions", "matplotlib", "PIL", "botocore", "s3fs")
 
 
 def configure(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("apscheduler", "alembic", "amqtt", "transitions", "matplotlib", "PIL"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    """Raises ValueError for a level that is none."""
+    logs.configure(level, quiet=_CHATTY)
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a call that takes long is warned of at every turn it misses

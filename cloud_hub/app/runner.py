@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from cloud_hub.core.config import TrainingConfig
+from cloud_hub.core.errors import Unavailable
 from cloud_hub.core.model import JOB_ENDED, Job, JobState
 from cloud_hub.services.training import TrainingService
 
@@ -60,6 +61,9 @@ class JobRunner:
         if self._thread.is_alive():
             self._thread.join()
 
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -71,7 +75,10 @@ class JobRunner:
                     self._stopping.wait(self._config.poll_s)
                 else:
                     self._work(job)
-            except Exception:  # outermost edge of the thread: a database that is away must not end it
+            except Unavailable as error:
+                log.warning("job runner waits", extra={"reason": str(error)})
+                self._stopping.wait(self._config.poll_s)
+            except Exception:  # outermost edge of the thread
                 log.exception("job runner failed")
                 self._stopping.wait(self._config.poll_s)
 

@@ -7,27 +7,33 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from cloud_hub.app import bootstrap, scheduler, setup
+from cloud_hub.app import bootstrap, monitor, scheduler, setup
 from cloud_hub.core.config import GrpcConfig, HubConfig
 from cloud_hub.core.errors import Conflict, NotReady
-from cloud_hub.ingest.service import tune_process
+from cloud_hub.ingest.intake import tune_process
 from cloud_hub.rpc.server import HubServer, build_server
+from edge_agent.core.notify import Notify, service_manager
 
 log = logging.getLogger(__name__)
+
+_LOOP = "grpc loop"
+_BEAT_S = 2.0
+_LOOP_HUNG_S = 60.0
 
 
 def serve(config: HubConfig, config_path: Path | None) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        Conflict: another hub runs on this data folder.
+        Conflict: another hub runs on this data folder or this database, or took the database while it was away.
         HubError: a part cannot start; the message says which and why.
     """
     setup.make_folder(config)
-    with _only_hub(config.data_dir):
+    with _only_hub(config.data_dir), _only_hub_of_database(config):
         setup.initialise(config)
         asyncio.run(_serve(config, config_path))
     log.info("stopped")
@@ -35,7 +41,7 @@ def serve(config: HubConfig, config_path: Path | None) -> None:
 
 async def _serve(config: HubConfig, config_path: Path | None) -> None:
     """Starts and stops block the loop, which serves nobody then; a signal in between is seen to afterwards."""
-    notify = _service_manager()
+    notify = service_manager()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,14 +49,37 @@ async def _serve(config: HubConfig, config_path: Path | None) -> None:
     hub = bootstrap.assemble(config, config_path)
     server = _bind(hub)
     tune_process()
-    with _started(hub):
+    with monitor.serving(config.metrics, hub.monitor.pages()) as port, _started(hub):
         await server.start()
-        log.info("ready", extra={"hub": server.addresses.hub, "broker": hub.broker.address.port})
+        hub.monitor.running = True
+        log.info("ready", extra={"hub": server.addresses.hub, "broker": hub.broker.address.port, "metrics": port})
         notify("READY=1")
-        await stopping.wait()
+        async with _beating(hub, notify):
+            await stopping.wait()
         log.info("stopping")
         notify("STOPPING=1")
+        hub.monitor.running = False
         await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def _beating(hub: bootstrap.Hub, notify: Notify) -> AsyncIterator[None]:
+    """The loop that serves gRPC says that it turns; the service manager is told as long as nothing of the hub is dead."""
+    watched = "WATCHDOG_USEC" in os.environ
+
+    async def beat() -> None:
+        while True:
+            hub.beats.beat(_LOOP)
+            if watched and not hub.monitor.dead():
+                notify("WATCHDOG=1")
+            await asyncio.sleep(_BEAT_S)
+
+    hub.beats.expect(_LOOP, within_s=_LOOP_HUNG_S)
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _bind(hub: bootstrap.Hub) -> HubServer:
@@ -58,7 +87,9 @@ def _bind(hub: bootstrap.Hub) -> HubServer:
     grpc = hub.config.grpc
     _check_free(grpc)
     try:
-        return build_server(hub.services, authority=hub.authority, broker=hub.broker.address, config=grpc, clock=hub.clock)
+        return build_server(
+            hub.services, authority=hub.authority, broker=hub.broker.address, config=grpc, clock=hub.clock, metrics=hub.metrics
+        )
     except RuntimeError as error:
         raise NotReady(f"gRPC cannot listen on {grpc.host}: {error}") from error
 
@@ -78,11 +109,14 @@ def _started(hub: bootstrap.Hub) -> Iterator[None]:
     """The parts beside gRPC, stopped in the opposite order."""
     with contextlib.ExitStack() as stack:
         stack.callback(hub.database.close)
+        stack.callback(hub.services.readings.close)
         hub.broker.start()
         stack.callback(hub.broker.stop)
         hub.ingest.start()
         stack.callback(hub.ingest.stop)
-        ticks = scheduler.start(hub.ticks, hub.clock)
+        hub.dispatcher.start()
+        stack.callback(hub.dispatcher.stop)
+        ticks = scheduler.start(hub.ticks, hub.clock, metrics=hub.metrics, beats=hub.beats)
         stack.callback(ticks.shutdown)
         hub.runner.start()
         stack.callback(hub.runner.stop)
@@ -99,13 +133,20 @@ def _only_hub(folder: Path) -> Iterator[None]:
         yield
 
 
-def _service_manager() -> Callable[[str], None]:
-    """What tells systemd (sd_notify(3)); nothing where it does not listen. The children get no word in: mosquitto would."""
-    address = os.environ.pop("NOTIFY_SOCKET", "")
+@contextlib.contextmanager
+def _only_hub_of_database(config: HubConfig) -> Iterator[None]:
+    lost = threading.Event()
 
-    def notify(state: str) -> None:
-        if address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
-                out.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    def stop() -> None:
+        log.error("another hub has taken the database: this one stops")
+        lost.set()
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    return notify
+    database = setup.open_database(config)
+    try:
+        with database.claim(stop):
+            yield
+    finally:
+        database.close()
+    if lost.is_set():
+        raise Conflict("another hub has taken the database while it was away: give each hub a database of its own")

@@ -25,7 +25,8 @@ def initialise(config: HubConfig) -> Path:
     try:
         database.migrate()
     except DatabaseError as error:
-        raise NotReady(f"the database of {config.data_dir} cannot be opened: {error.orig}") from error
+        of = "that database_url names" if config.database_url else f"of {config.data_dir}"
+        raise NotReady(f"the database {of} cannot be used: {error.orig}") from error
     finally:
         database.close()
     folder = config.data_dir / "admin"

@@ -18,6 +18,7 @@ _STATUS: tuple[tuple[type[Exception], StatusCode], ...] = (
     (errors.Invalid, StatusCode.INVALID_ARGUMENT),
     (errors.NotReady, StatusCode.FAILED_PRECONDITION),
     (errors.Denied, StatusCode.PERMISSION_DENIED),
+    (errors.Unavailable, StatusCode.UNAVAILABLE),
     (errors.Exhausted, StatusCode.RESOURCE_EXHAUSTED),
     (errors.BadArtifact, StatusCode.DATA_LOSS),
     (ContractError, StatusCode.INVALID_ARGUMENT),

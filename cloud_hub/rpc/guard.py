@@ -18,11 +18,14 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from cloud_hub.core.errors import Denied, Exhausted, Invalid
+from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.model import Principal, Role
+from cloud_hub.rpc import values
 from cloud_hub.rpc.auth import Peer, Peers
 from cloud_hub.rpc.errors import Unauthenticated, status_of
 from cloud_hub.rpc.policy import POLICY, Rule
 from edge_agent.core.clock import Clock
+from edge_agent.core.seldom import Seldom
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ Parse = Callable[[bytes], Message]  # raises Invalid
 T = TypeVar("T")
 
 _READMIT_S = 5.0  # a stream may outlive its caller's welcome
+_REFUSALS_EVERY_S = 1.0  # strangers must not fill the disk with what is said about them
 _DEVICE_CALLS = 16  # at once: a device must not take every place the server has
 
 
@@ -50,11 +54,13 @@ class Guard:
     It is a coroutine that returns the reply, or returns an async generator of replies where the server streams.
     """
 
-    def __init__(self, *, admit: Admit, clock: Clock) -> None:
+    def __init__(self, *, admit: Admit, clock: Clock, metrics: HubMetrics) -> None:
         self._admit = admit
         self._clock = clock
+        self._metrics = metrics
         self._peers = Peers()
         self._calls: Counter[str] = Counter()  # of each device, now
+        self._refusals = Seldom(_REFUSALS_EVERY_S, clock)
 
     def service(self, descriptor: ServiceDescriptor, servicer: object) -> "grpc.GenericRpcHandler[Any, Any]":
         """Handlers of every method the contract names; AttributeError for one the servicer lacks."""
@@ -114,20 +120,34 @@ class Guard:
 
     async def _guarded(self, path: str, context: Context, answer: Callable[[Call], Awaitable[T]]) -> T:
         deadline: asyncio.Timeout | None = None
+        started, code = self._clock.monotonic(), grpc.StatusCode.CANCELLED  # what it stays where the caller hangs up
+        self._metrics.grpc_calls_open.inc()
         try:
             peer = self._peers.of(context.auth_context())
             limit_s = self._checked(path, peer)
             with self._counted(peer.principal):
                 await self._admit(peer)
                 async with asyncio.timeout(limit_s) as deadline:
-                    return await answer(Call(peer.principal))
+                    reply = await answer(Call(peer.principal))
+            code = grpc.StatusCode.OK
+            return reply
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # the outermost edge of a call: whatever it was, the caller gets a status
             if deadline is not None and deadline.expired() and isinstance(error, TimeoutError):
-                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"{path} took longer than the hub allows: call again")
-            await context.abort(*status_of(error, path))
+                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"{path} took longer than the hub allows: call again"
+            else:
+                code, details = status_of(error, path)
+            await context.abort(code, details)
             raise  # abort never returns
+        finally:
+            self._count(path, code, self._clock.monotonic() - started)
+
+    def _count(self, path: str, code: grpc.StatusCode, seconds: float) -> None:
+        method = path.removeprefix("/")
+        self._metrics.grpc_calls_open.dec()
+        self._metrics.grpc_calls.labels(method, code.name).inc()
+        self._metrics.grpc_call_seconds.labels(method).observe(seconds)
 
     @contextmanager
     def _counted(self, who: Principal) -> Iterator[None]:
@@ -150,7 +170,9 @@ class Guard:
         rule = POLICY.get(path, Rule(frozenset()))
         who = peer.principal
         if who.role not in rule.roles:
-            _log.warning("call refused", extra={"method": path, "role": who.role.value, "caller": who.name})
+            if (before := self._refusals.turn()) is not None:
+                fields = {"method": path, "role": who.role.value, "caller": who.name, "not_logged": before}
+                _log.warning("call refused", extra=fields)
             if who.role is Role.ANONYMOUS:
                 raise Unauthenticated(f"{path} needs a client certificate")
             raise Denied(f"{who.role.value} {who.name} may not call {path}")
@@ -171,8 +193,10 @@ def _parser(method: MethodDescriptor) -> Parse:
 
     def parse(data: bytes) -> Message:
         try:
-            return message.FromString(data)
+            request = message.FromString(data)
         except DecodeError as error:
             raise Invalid(f"the request is not a {method.input_type.full_name}") from error
+        values.check(request)
+        return request
 
     return parse

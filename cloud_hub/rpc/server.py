@@ -8,9 +8,23 @@ from typing import Any
 import grpc
 
 from cloud_hub.core.config import GrpcConfig
+from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.model import Role
 from cloud_hub.core.ports import BrokerAddress
-from cloud_hub.rpc import artifacts, datasets, drift, enrollment, fleet, health, registry, rollouts, telemetry, training
+from cloud_hub.rpc import (
+    alerts,
+    artifacts,
+    datasets,
+    drift,
+    enrollment,
+    fleet,
+    health,
+    registry,
+    rollouts,
+    streams,
+    telemetry,
+    training,
+)
 from cloud_hub.rpc.addresses import Addresses
 from cloud_hub.rpc.auth import Peer
 from cloud_hub.rpc.credentials import ServerCertificate
@@ -68,7 +82,13 @@ class _Port:
 
 
 def build_server(
-    services: Services, *, authority: Authority, broker: BrokerAddress, config: GrpcConfig, clock: Clock
+    services: Services,
+    *,
+    authority: Authority,
+    broker: BrokerAddress,
+    config: GrpcConfig,
+    clock: Clock,
+    metrics: HubMetrics | None = None,
 ) -> HubServer:
     """Bind both ports and wire every service. Call it on the event loop that will serve.
 
@@ -84,7 +104,7 @@ def build_server(
         broker=broker,
     )
     threads = Threads(config.threads)
-    guard = Guard(admit=_device_gate(services.fleet, threads), clock=clock)
+    guard = Guard(admit=_device_gate(services.fleet, threads), clock=clock, metrics=metrics or HubMetrics())
     probe = health.HealthServicer()
     hub.server.add_generic_rpc_handlers(_hub_handlers(guard, services, addresses, threads, clock, probe))
     stranger = enrollment.EnrollmentServicer(services.enrollment, addresses, threads)
@@ -104,8 +124,10 @@ def _hub_handlers(
         guard.service(rollouts.SERVICE, rollouts.RolloutsServicer(services.rollouts, threads)),
         guard.service(training.SERVICE, training.TrainingServicer(services.training, threads)),
         guard.service(datasets.SERVICE, datasets.DatasetsServicer(services.datasets, threads)),
-        guard.service(telemetry.SERVICE, telemetry.TelemetryServicer(services.telemetry, clock, threads)),
+        guard.service(telemetry.SERVICE, telemetry.TelemetryServicer(services.telemetry, services.readings, clock, threads)),
         guard.service(drift.SERVICE, drift.DriftServicer(services.drift, threads)),
+        guard.service(streams.SERVICE, streams.StreamsServicer(services.streams, threads)),
+        guard.service(alerts.SERVICE, alerts.AlertsServicer(services.alerts, threads)),
     ]
 
 

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.datasets import DatasetService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
@@ -23,4 +26,7 @@ class Services:
     training: TrainingService
     datasets: DatasetService
     telemetry: TelemetryService
+    readings: ReadingsService
     drift: DriftService
+    streams: StreamService
+    alerts: AlertService

@@ -1,5 +1,6 @@
 """Telemetry: what devices said."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
@@ -8,9 +9,11 @@ from cloud_hub.rpc.guard import Call
 from cloud_hub.rpc.requests import device_from_pb, rows_from_pb
 from cloud_hub.rpc.threads import Threads
 from cloud_hub.rpc.times import opt_to_ms
-from cloud_hub.services.telemetry import DEFAULT_ROWS as DEFAULT_READINGS
-from cloud_hub.services.telemetry import MAX_ROWS as MAX_READINGS
-from cloud_hub.services.telemetry import TelemetryService
+from cloud_hub.services import aggregates, readings
+from cloud_hub.services.aggregates import Aggregate, FieldSummary, Grouping
+from cloud_hub.services.readings import ReadingFilter, ReadingsService
+from cloud_hub.services.tails import Tail
+from cloud_hub.services.telemetry import Replayed, TelemetryService
 from edge_agent.core.clock import Clock
 from protos.contract.telemetry import from_ms, to_ms
 from protos.v1 import telemetry_service_pb2 as pb
@@ -19,15 +22,52 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Telemetry"]
 
 
 class TelemetryServicer:
-    def __init__(self, telemetry: TelemetryService, clock: Clock, threads: Threads) -> None:
+    def __init__(self, telemetry: TelemetryService, stored: ReadingsService, clock: Clock, threads: Threads) -> None:
         self._telemetry = telemetry
+        self._readings = stored
         self._clock = clock
         self._threads = threads
 
     def QueryReadings(self, request: pb.QueryReadingsRequest, call: Call) -> AsyncGenerator[pb.Readings, None]:
-        device, since, until = device_from_pb(request.device_id), from_ms(request.since_ms), self._until(request.until_ms)
-        limit = min(request.limit or DEFAULT_READINGS, MAX_READINGS)
-        return self._threads.each(lambda: map(readings_to_pb, self._telemetry.query(call.who, device, since, until, limit)))
+        wanted = ReadingFilter(
+            since=from_ms(request.since_ms),
+            until=self._until(request.until_ms),
+            device=device_from_pb(request.device_id),
+            selector=dict(request.selector),
+            model=request.model,
+            uncertain=request.uncertain if request.HasField("uncertain") else None,
+            captured=request.captured if request.HasField("captured") else None,
+        )
+        limit = min(request.limit or readings.DEFAULT_ROWS, readings.MAX_ROWS)
+        return self._threads.each_as(readings_to_pb, lambda: self._readings.query(call.who, wanted, limit))
+
+    async def TailReadings(self, request: pb.TailReadingsRequest, call: Call) -> AsyncGenerator[pb.Readings, None]:
+        loop, more = asyncio.get_running_loop(), asyncio.Event()
+        args = (device_from_pb(request.device_id), dict(request.selector), request.last)
+        opening = asyncio.ensure_future(self._threads.call(self._readings.tail, call.who, lambda: _wake(loop, more), *args))
+        try:
+            tail = await asyncio.shield(opening)
+            yield pb.Readings()  # says that the tail has begun
+            while True:
+                more.clear()
+                while page := await self._threads.call(_next_page, tail):
+                    yield page
+                await more.wait()
+        finally:
+            opening.add_done_callback(_close)  # the caller may leave before it is open
+
+    def Aggregate(self, request: pb.AggregateRequest, call: Call) -> AsyncGenerator[pb.Aggregates, None]:
+        wanted = ReadingFilter(
+            since=from_ms(request.since_ms),
+            until=self._until(request.until_ms),
+            device=device_from_pb(request.device_id),
+            selector=dict(request.selector),
+            model=request.model,
+        )
+        fields = tuple(dict.fromkeys(request.fields)) or aggregates.FIELDS
+        grouping = Grouping(window_ms=request.window_ms, fields=fields, by=tuple(dict.fromkeys(request.by)))
+        limit = min(request.limit or aggregates.DEFAULT_ROWS, aggregates.MAX_ROWS)
+        return self._threads.each_as(aggregates_to_pb, lambda: self._readings.aggregate(call.who, wanted, grouping, limit))
 
     async def GetStats(self, request: pb.GetStatsRequest, call: Call) -> pb.TelemetryStats:
         stats = await self._threads.call(self._telemetry.stats, call.who, device_from_pb(request.device_id))
@@ -37,6 +77,12 @@ class TelemetryServicer:
         messages = await self._threads.call(self._telemetry.quarantined, call.who, rows_from_pb(request.limit))
         return pb.ListQuarantineReply(messages=map(quarantined_to_pb, messages))
 
+    async def GetQuarantined(self, request: pb.GetQuarantinedRequest, call: Call) -> pb.QuarantinedMessage:
+        return quarantined_to_pb(await self._threads.call(self._telemetry.quarantined_message, call.who, request.id))
+
+    async def ReplayQuarantined(self, request: pb.ReplayQuarantinedRequest, call: Call) -> pb.ReplayQuarantinedReply:
+        return replayed_to_pb(await self._threads.call(self._telemetry.replay, call.who, list(request.ids)))
+
     async def ListEvents(self, request: pb.ListEventsRequest, call: Call) -> pb.ListEventsReply:
         args = (device_from_pb(request.device_id), rows_from_pb(request.limit))
         return pb.ListEventsReply(events=map(event_to_pb, await self._threads.call(self._telemetry.events, call.who, *args)))
@@ -45,8 +91,8 @@ class TelemetryServicer:
         return from_ms(ms) if ms else self._clock.now()
 
 
-def readings_to_pb(readings: list[StoredReading]) -> pb.Readings:
-    return pb.Readings(readings=map(reading_to_pb, readings))
+def readings_to_pb(found: list[StoredReading]) -> pb.Readings:
+    return pb.Readings(readings=map(reading_to_pb, found))
 
 
 def reading_to_pb(reading: StoredReading) -> pb.Reading:
@@ -64,6 +110,36 @@ def reading_to_pb(reading: StoredReading) -> pb.Reading:
         uncertain=reading.uncertain,
         frame_key=reading.frame_key,
         model_manifest=reading.model,
+    )
+
+
+def aggregates_to_pb(rows: list[Aggregate]) -> pb.Aggregates:
+    return pb.Aggregates(rows=map(aggregate_to_pb, rows))
+
+
+def aggregate_to_pb(row: Aggregate) -> pb.Aggregates.Aggregate:
+    return pb.Aggregates.Aggregate(
+        start_ms=to_ms(row.start),
+        end_ms=to_ms(row.end),
+        device_id=row.device,
+        model=row.model,
+        label=row.label,
+        readings=row.readings,
+        uncertain=row.uncertain,
+        captured=row.captured,
+        fields=map(field_to_pb, row.fields),
+    )
+
+
+def field_to_pb(field: FieldSummary) -> pb.Aggregates.Field:
+    return pb.Aggregates.Field(
+        name=field.name,
+        mean=field.mean,
+        min=field.min,
+        max=field.max,
+        p50=field.p50,
+        p95=field.p95,
+        approximate=field.approximate,
     )
 
 
@@ -91,5 +167,25 @@ def quarantined_to_pb(message: Quarantined) -> pb.QuarantinedMessage:
     )
 
 
+def replayed_to_pb(replayed: Replayed) -> pb.ReplayQuarantinedReply:
+    refused = [pb.ReplayQuarantinedReply.Refused(id=id, reason=reason) for id, reason in replayed.refused]
+    return pb.ReplayQuarantinedReply(replayed=replayed.replayed, refused=refused)
+
+
 def event_to_pb(event: DeviceEvent) -> pb.DeviceEvent:
     return pb.DeviceEvent(device_id=event.device, at_ms=to_ms(event.at), kind=event.kind, detail=event.detail)
+
+
+def _next_page(tail: Tail) -> pb.Readings | None:
+    page = tail.take()
+    return readings_to_pb(page) if page else None
+
+
+def _close(opened: asyncio.Future[Tail]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, more: asyncio.Event) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(more.set)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cloud_hub.app.hubctl import dataset, device, drift, job, model, rollout, sample, spec, telemetry
+from cloud_hub.app.hubctl import alert, dataset, device, drift, job, model, rollout, sample, spec, stream, telemetry
 from cloud_hub.app.hubctl.failure import EPILOG, ExitCode, Failure
 from cloud_hub.app.hubctl.output import Format, Output
 from cloud_hub.app.hubctl.session import Session
@@ -52,7 +52,9 @@ for name, noun in (
     ("job", job.app),
     ("rollout", rollout.app),
     ("telemetry", telemetry.app),
+    ("stream", stream.app),
     ("drift", drift.app),
+    ("alert", alert.app),
 ):
     app.add_typer(noun, name=name, no_args_is_help=True)
 

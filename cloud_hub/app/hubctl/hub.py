@@ -7,11 +7,13 @@ import grpc
 
 from cloud_hub.app.hubctl.settings import Credentials
 from protos.v1 import (
+    alerts_pb2_grpc,
     datasets_pb2_grpc,
     drift_pb2_grpc,
     fleet_pb2_grpc,
     registry_pb2_grpc,
     rollouts_pb2_grpc,
+    streams_pb2_grpc,
     telemetry_service_pb2_grpc,
     training_pb2_grpc,
 )
@@ -42,6 +44,8 @@ class Hub:
         self.training: Any = training_pb2_grpc.TrainingStub(stub)  # type: ignore[no-untyped-call]
         self.datasets: Any = datasets_pb2_grpc.DatasetsStub(stub)  # type: ignore[no-untyped-call]
         self.telemetry: Any = telemetry_service_pb2_grpc.TelemetryStub(stub)  # type: ignore[no-untyped-call]
+        self.streams: Any = streams_pb2_grpc.StreamsStub(stub)  # type: ignore[no-untyped-call]
+        self.alerts: Any = alerts_pb2_grpc.AlertsStub(stub)  # type: ignore[no-untyped-call]
         self.drift: Any = drift_pb2_grpc.DriftStub(stub)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> "Hub":

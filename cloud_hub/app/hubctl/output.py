@@ -72,14 +72,16 @@ class Output:
             table.add_row(Text(path.replace("_", " ")), Text(_cell(field)))
         _console(stderr=False).print(table)
 
-    def csv(self, rows: Iterable[Row]) -> None:
-        """All fields, with a header where there is a row."""
+    def csv(self, rows: Iterable[Row], *, at_once: bool = False) -> None:
+        """All fields, with a header where there is a row; ``at_once``: each is out before the next one is awaited."""
         writer = None
         for row in rows:
             if writer is None:
                 writer = csv.DictWriter(sys.stdout, fieldnames=list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow(row)
+            if at_once:
+                sys.stdout.flush()
 
     def done(self, sentence: str, value: Row) -> None:
         """The result of a change."""
@@ -87,6 +89,18 @@ class Output:
             self.document(value)
         else:
             sys.stdout.write(printable(sentence) + "\n")
+
+    def each(self, sentence: str, value: Row) -> None:
+        """One thing of many that come over time, out at once."""
+        if self.json:
+            self.line(value)
+        else:
+            self.told(sentence)
+
+    def told(self, sentence: str) -> None:
+        """A line of a stream for people, out at once."""
+        sys.stdout.write(printable(sentence) + "\n")
+        sys.stdout.flush()
 
     def note(self, sentence: str) -> None:
         """For people; never mixed into what a script reads."""

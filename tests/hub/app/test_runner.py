@@ -1,6 +1,7 @@
 """Job processes: started, watched, ended. Shell scripts stand in for training; the real worker is in tests/hub/pipeline."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ Start = Callable[..., JobRunner]
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[Trainer]:
-    made = Trainer(tmp_path)
+def trainer(tmp_path: Path, migrated_file: Path) -> Iterator[Trainer]:
+    shutil.copy(migrated_file, tmp_path / "hub.db")
+    made = Trainer(tmp_path, f"sqlite:///{tmp_path / 'hub.db'}")
     made.put(spec())
     yield made
     made.db.close()

@@ -45,7 +45,7 @@ def refused(hub: HubProcess, **env: str) -> str:
 # -- starts that fail -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["grpc.port", "grpc.enroll_port", "broker.port"])
+@pytest.mark.parametrize("key", ["grpc.port", "grpc.enroll_port", "broker.port", "metrics.port"])
 def test_a_port_in_use_is_named_with_the_key_that_moves_it(hub: HubProcess, key: str) -> None:
     section, name = key.split(".")
     with socket.create_server(("127.0.0.1", getattr(getattr(hub.config, section), name))) as taken:
@@ -227,7 +227,7 @@ logging.getLogger("here").debug("not shown")
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     line = json.loads(out.stderr)
-    assert (line["message"], line["level"], line["logger"], line["device"]) == ("it failed", "ERROR", "here", "cam-a")
+    assert (line["message"], line["level"], line["logger"], line["device"]) == ("it failed", "error", "here", "cam-a")
     assert "ZeroDivisionError" in line["exception"]
     assert "T" in line["at"]
 
@@ -256,6 +256,14 @@ def test_the_service_is_told_when_the_hub_is_ready_and_when_it_stops(hub: HubPro
         assert manager.recv(100) == b"STOPPING=1"
 
 
+def test_a_watchdog_hears_from_a_hub_that_is_alive(hub: HubProcess, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        hub.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="120000000")
+        assert [manager.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
 def test_the_unit_starts_what_is_installed() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
@@ -263,5 +271,5 @@ def test_the_unit_starts_what_is_installed() -> None:
     service = unit["Service"]
     command = service["ExecStart"].split()
     assert (Path(command[0]).name, command[1:]) == ("cloud-hub", ["serve", "--config", "/etc/cloud-hub/hub.yaml"])
-    assert service["Type"] == "notify"
+    assert (service["Type"], service["WatchdogSec"]) == ("notify", "120")
     assert service["RestartPreventExitStatus"] == str(EXIT_USAGE)

@@ -83,8 +83,8 @@ def test_stats_events_and_quarantine_are_listed(hub: RunningHub, run: Run, ask: 
     assert ask("telemetry", "stats", "--device", "cam-sums")["devices"][0]["records"] == 5
     assert "quarantined messages: 1" in run("telemetry", "stats").stderr
     assert ask("telemetry", "events", "--device", "cam-sums")[0]["kind"] == "agent.started"
-    assert "\x1b" not in run("telemetry", "quarantine").stdout
-    assert ask("telemetry", "quarantine")[0]["count"] == 1
+    assert "\x1b" not in run("telemetry", "quarantine", "list").stdout
+    assert ask("telemetry", "quarantine", "list")[0]["count"] == 1
 
 
 def test_drift_is_listed(run: Run, ask: Ask) -> None:

@@ -12,17 +12,24 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import firmware_images
-from cloud_hub.core.config import DriftConfig, GrpcConfig, HubConfig
+from cloud_hub.alerting.log import LogSink
+from cloud_hub.archive.engine import Engine
+from cloud_hub.archive.files import open_files
+from cloud_hub.core.config import AlertsConfig, DriftConfig, GrpcConfig, HubConfig
+from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.model import Baseline, ModelVersion, Principal, Role, Variant
 from cloud_hub.core.ports import BrokerAddress
 from cloud_hub.rpc.server import HubServer, build_server
 from cloud_hub.rpc.services import Services
+from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.datasets import DatasetService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import PublishedVersion, RegistryService
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
@@ -60,6 +67,7 @@ class RunningHub:
         self.db = Database(f"sqlite:///{folder / 'hub.db'}")
         self.db.migrate()
         artifacts = ArtifactStore(folder / "artifacts")
+        files = open_files(self.config.telemetry, folder)
         fleet, registry = FleetService(self.db, clock), RegistryService(self.db, artifacts, clock)
         self.services = Services(
             enrollment=EnrollmentService(self.db, self.authority, clock, self.config),
@@ -70,9 +78,13 @@ class RunningHub:
             training=TrainingService(self.db, clock),
             datasets=DatasetService(self.db, artifacts, clock),
             telemetry=TelemetryService(self.db, clock),
+            readings=ReadingsService(self.db, Engine(files, self.config.telemetry, folder / "spill"), clock),
             drift=DriftService(self.db, DriftConfig(), lambda episode: "", clock),
+            streams=StreamService(self.db, clock),
+            alerts=AlertService(self.db, AlertsConfig(), clock, [LogSink()]),
         )
         self.user = self.authority.sign_user("ada")
+        self.metrics = HubMetrics()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="hub")
         self._thread.start()
@@ -162,7 +174,14 @@ class RunningHub:
         self.db.close()
 
     async def _start(self, clock: Clock) -> HubServer:
-        server = build_server(self.services, authority=self.authority, broker=BROKER, config=self.config.grpc, clock=clock)
+        server = build_server(
+            self.services,
+            authority=self.authority,
+            broker=BROKER,
+            config=self.config.grpc,
+            clock=clock,
+            metrics=self.metrics,
+        )
         await server.start()
         return server
 

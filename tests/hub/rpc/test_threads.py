@@ -88,3 +88,87 @@ def test_a_reader_may_leave_after_the_pool_is_closed() -> None:
         return 0
 
     assert asyncio.run(consume()) == 1
+
+
+class Cancellable:
+    """An item takes until somebody cancels."""
+
+    def __init__(self) -> None:
+        self.entered, self.cancelled, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def __iter__(self) -> "Cancellable":
+        return self
+
+    def __next__(self) -> int:
+        self.entered.set()
+        if not self.cancelled.wait(DEADLINE_S):
+            raise AssertionError("nobody cancelled")
+        raise ValueError("cancelled")
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_a_reader_that_leaves_cancels_the_item_that_is_being_made() -> None:
+    pool, items = Threads(1), Cancellable()
+
+    async def consume() -> None:
+        async with aclosing(pool.each(lambda: items)) as found:
+            async for _ in found:
+                raise AssertionError("there is no item")
+
+    async def leave() -> None:
+        task = asyncio.create_task(consume())
+        await asyncio.to_thread(items.entered.wait, DEADLINE_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert items.closed.wait(DEADLINE_S)
+    pool.close()
+
+
+def test_a_reader_that_leaves_while_its_iterator_is_made_gets_no_item() -> None:
+    pool, items = Threads(1), Cancellable()
+    making, go_on = threading.Event(), threading.Event()
+
+    def make() -> Cancellable:
+        making.set()
+        go_on.wait(DEADLINE_S)
+        return items
+
+    async def consume() -> None:
+        async with aclosing(pool.each(make)) as found:
+            async for _ in found:
+                raise AssertionError("there is no item")
+
+    async def leave() -> None:
+        task = asyncio.create_task(consume())
+        await asyncio.to_thread(making.wait, DEADLINE_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    go_on.set()
+    assert items.closed.wait(DEADLINE_S)
+    assert not items.entered.is_set()
+    pool.close()
+
+
+def test_items_are_converted_on_the_thread_that_makes_them(threads: Threads) -> None:
+    made: list[str] = []
+
+    def convert(number: int) -> tuple[int, str]:
+        made.append(threading.current_thread().name)
+        return number, str(number)
+
+    async def consume() -> list[tuple[int, str]]:
+        return [item async for item in threads.each_as(convert, lambda: iter(range(3)))]
+
+    assert asyncio.run(consume()) == [(0, "0"), (1, "1"), (2, "2")]
+    assert all(name.startswith("use-case") for name in made)
