@@ -31,7 +31,7 @@ def test_the_contracts_catch_a_forbidden_import(tmp_path: Path) -> None:
     (tmp_path / "edge_agent").unlink()
     (tmp_path / "edge_agent").mkdir()
     (tmp_path / "edge_agent" / "__init__.py").write_text("import sqlalchemy\n")
-    for part in ("app", "sense", "infer", "decide", "spool", "sync", "update", "core"):
+    for part in ("app", "sense", "infer", "decide", "streams", "spool", "sync", "update", "core"):
         (tmp_path / "edge_agent" / part).symlink_to(REPOSITORY / "edge_agent" / part)
     (tmp_path / "pyproject.toml").symlink_to(REPOSITORY / "pyproject.toml")
     linter = Path(sys.executable).parent / "lint-imports"

@@ -27,8 +27,8 @@ from cloud_hub.core.config import HubConfig
 from cloud_hub.core.model import Baseline, ModelVersion, Principal, Role, Rollout, StoredReading, Variant
 from cloud_hub.core.ports import BrokerAddress, TlsFiles
 from cloud_hub.rpc.services import Services
+from cloud_hub.services.readings import ReadingFilter
 from cloud_hub.services.registry import PublishedVersion
-from cloud_hub.store.database import Database
 from edge_agent.core.clock import SystemClock
 from edge_agent.sense.keys import frame_key
 from protos.contract.ids import DeviceId, digest_of
@@ -86,6 +86,7 @@ class HubProcess:
             "data_dir": str(self.data_dir),
             "grpc": {"port": free_port(), "enroll_port": free_port()},
             "broker": {"port": free_port(), "kind": "mosquitto"},
+            "metrics": {"port": free_port()},
         }
         self.config_path.write_text(yaml.safe_dump(values | sections))
 
@@ -170,13 +171,14 @@ class HubProcess:
 class System:
     """A running hub and, over its own database, what a test wants to know and to do without a remote call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        """``sections`` of the hub's configuration."""
         self.folder = folder
-        self.hub = HubProcess(folder / "hub")
+        self.hub = HubProcess(folder / "hub", **sections)
         self.hub.init()
         self.hub.start()
         self.agents: list[Agent] = []
-        self._database = Database(f"sqlite:///{self.hub.data_dir / 'hub.db'}")
+        self._database = setup.open_database(self.hub.config)
 
     @cached_property
     def services(self) -> Services:
@@ -278,7 +280,8 @@ class System:
     # -- telemetry in -------------------------------------------------------------------------------------------------
 
     def readings(self, id: str, since: datetime = datetime(2020, 1, 1, tzinfo=UTC)) -> list[StoredReading]:
-        pages = self.services.telemetry.query(ADMIN, DeviceId(id), since, datetime(2100, 1, 1, tzinfo=UTC), limit=1_000_000)
+        wanted = ReadingFilter(device=DeviceId(id), since=since, until=datetime(2100, 1, 1, tzinfo=UTC))
+        pages = self.services.readings.query(ADMIN, wanted, limit=1_000_000)
         return [reading for page in pages for reading in page]
 
     def stored(self, id: str) -> int:

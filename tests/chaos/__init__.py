@@ -1,0 +1,1 @@
+"""The whole system under random faults, and an independent count of what became of every record."""
