@@ -17,10 +17,10 @@ import numpy as np
 from edge_agent.app.keep import Keeper
 from edge_agent.app.meter import Meter
 from edge_agent.app.perceive import Active, Perceiver
+from edge_agent.core.budget import Budget
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import CaptureConfig, SpoolConfig
 from edge_agent.core.model import Frame
-from edge_agent.decide.budget import Budget
 from edge_agent.decide.policy import Policy
 from edge_agent.decide.store import CaptureFolder
 from edge_agent.infer import runtimes

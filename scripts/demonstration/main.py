@@ -52,6 +52,7 @@ class Demo:
                 "data_dir": str(self.folder / "hub"),
                 "grpc": {"port": free_port(), "enroll_port": free_port()},
                 "broker": {"port": free_port()},
+                "metrics": {"port": 0},
                 # a demo has minutes where a fleet has days: short windows, the same bounds
                 "drift": {"window_s": 5.0, "lateness_s": 1.0, "min_readings": 30, "open_after": 2, "close_after": 2},
             },
@@ -115,6 +116,8 @@ class Demo:
         first = episodes[0]  # type: ignore[index]
         self.facts["drift"] = episodes
         self.timeline.say("hub", f"drift on {first['device_id']}: {first['reason']}")
+        alerts = wait_for("the alert of it", lambda: self._alerts("drift"), timeout_s=60)
+        self.timeline.say("alert", f"{alerts[0]['severity']}: {alerts[0]['summary']}")  # type: ignore[index]
 
     def label_until_retraining(self) -> None:
         self.facts["labelled"] = 0
@@ -172,6 +175,11 @@ class Demo:
     def _episodes(self) -> list[dict[str, Any]]:
         self.programs.check()
         found: list[dict[str, Any]] = self.hubctl("drift", "episodes", "--model", self.model)
+        return found
+
+    def _alerts(self, rule: str) -> list[dict[str, Any]]:
+        self.programs.check()
+        found: list[dict[str, Any]] = self.hubctl("alert", "list", "--all", "--rule", rule)
         return found
 
     def _label_and_look_for_job(self) -> list[dict[str, Any]]:
