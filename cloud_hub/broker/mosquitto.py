@@ -1,5 +1,6 @@
 """mosquitto as a supervised child process with a generated configuration."""
 
+import contextlib
 import logging
 import os
 import pwd
@@ -119,7 +120,7 @@ class MosquittoBroker:
 
     def start(self) -> None:
         self._write_files()
-        self._kill_orphan()
+        self._kill_orphans()
         check_free(self._config.host, self._local.port)
         self._stopping.clear()
         self._launch()
@@ -158,22 +159,18 @@ class MosquittoBroker:
         write_atomic(self._folder / "acl", ACL.encode())
         write_atomic(self._config_file, text.encode())
 
-    def _kill_orphan(self) -> None:
-        """End the mosquitto of a hub that was killed; only if the process really runs our configuration."""
-        try:
-            pid = int(self._pid_file.read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            return
-        if str(self._config_file).encode() not in command:
-            return
-        log.warning("ending an orphaned broker", extra={"pid": pid})
-        deadline = time.monotonic() + _STOP_S
-        os.kill(pid, signal.SIGTERM)
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if Path(f"/proc/{pid}").exists():
-            os.kill(pid, signal.SIGKILL)
+    def _kill_orphans(self) -> None:
+        """End every mosquitto that runs our configuration: a hub that was killed left it.
+
+        Looked for among all processes: the hub may have been killed, or its disk full, before it could note the number.
+        """
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if command[1:3] == [b"-c", str(self._config_file).encode()]:
+                _end_orphan(int(process.name))
 
     def _launch(self) -> None:
         binary = shutil.which(self._config.binary)
@@ -188,8 +185,11 @@ class MosquittoBroker:
             errors="replace",
             start_new_session=True,  # a Ctrl-C at the terminal ends the hub first, and the hub ends it
         )
-        write_atomic(self._pid_file, str(self._process.pid).encode())
         threading.Thread(target=self._copy_log, args=(self._process,), name="broker-log", daemon=True).start()
+        try:
+            write_atomic(self._pid_file, str(self._process.pid).encode())
+        except OSError as error:  # a full disk: the file is for people
+            log.warning("number of the broker's process not written", extra={"pid": self._process.pid, "error": str(error)})
 
     def _await_listener(self) -> None:
         deadline = time.monotonic() + _START_S
@@ -228,6 +228,16 @@ class MosquittoBroker:
         for line in process.stdout or ():
             self._last_lines.append(line.rstrip())
             log.info("mosquitto", extra={"line": line.rstrip()})
+
+
+def _end_orphan(pid: int) -> None:
+    log.warning("ending an orphaned broker", extra={"pid": pid})
+    deadline = time.monotonic() + _STOP_S
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(pid, signal.SIGKILL)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

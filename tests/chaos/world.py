@@ -88,14 +88,16 @@ class ChaosHub(HubProcess):
     @contextlib.contextmanager
     def frozen_broker(self) -> Iterator[None]:
         """Where there is one now: it may just have been killed."""
-        pid = self.broker_pid
-        with contextlib.suppress(ProcessLookupError):
+        pid = 0
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            pid = self.broker_pid
             os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+                if pid:
+                    os.kill(pid, signal.SIGCONT)
 
 
 class Device(Agent):

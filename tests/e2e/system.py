@@ -100,7 +100,13 @@ class HubProcess:
 
     @property
     def broker_pid(self) -> int:
-        return int((self.data_dir / "broker" / "mosquitto.pid").read_text())
+        """Raises ValueError while there is none. By what runs: on a full disk the number was not written."""
+        config = str(self.data_dir / "broker" / "mosquitto.conf").encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if config in (process / "cmdline").read_bytes().split(b"\0"):
+                    return int(process.name)
+        raise ValueError("no broker runs")
 
     @property
     def pid(self) -> int:
