@@ -14,6 +14,7 @@ from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
 
 ENV_PREFIX = "EDGE_AGENT__"
+REPORT_BYTES = 1000  # one health report on the wire, with its acknowledgement
 T = TypeVar("T")
 
 
@@ -61,6 +62,14 @@ class SyncConfig:
     metered: bool = False  # the link costs by the byte: bytes_per_hour holds, and normal goes before bulk
     bytes_per_hour: int = 8 << 20  # both ways, as a carrier counts them; the critical lane goes on beyond it, and is counted
 
+    def __post_init__(self) -> None:
+        needed = round(3600 / max(self.report_s, 1.0) * REPORT_BYTES)
+        if self.metered and self.bytes_per_hour < 2 * needed:
+            raise ConfigError(
+                f"'sync.bytes_per_hour' is {self.bytes_per_hour}, but reports every {self.report_s:g} s use {needed} of it: "
+                f"give at least {2 * needed}, or report less often"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamsConfig:
@@ -77,6 +86,10 @@ class MetricsConfig:
 
     host: str = "127.0.0.1"
     port: int | None = None  # None: off; 0: a free one, named in the log
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise ConfigError(f"'metrics.port' must be in 0..65535, got {self.port}; 0 takes a free one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,18 @@ from edge_agent.core import config
 from edge_agent.core.errors import ConfigError
 
 
+def test_a_budget_that_reports_alone_would_use_up_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("sync: {metered: true, bytes_per_hour: 4096}")
+    with pytest.raises(ConfigError, match=r"sync\.bytes_per_hour' is 4096.*report less often"):
+        config.load(path, {})
+    path.write_text("sync: {metered: true, bytes_per_hour: 4096, report_s: 86400}")
+    assert config.load(path, {}).sync.bytes_per_hour == 4096
+    path.write_text("metrics: {port: 70000}")
+    with pytest.raises(ConfigError, match=r"metrics\.port"):
+        config.load(path, {})
+
+
 def test_later_layers_override_earlier_ones(tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("source: {kind: folder, path: /a, fps: 5}\n")
     (tmp_path / "conf.d").mkdir()
