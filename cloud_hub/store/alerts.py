@@ -231,10 +231,6 @@ def remove_resolved(tx: Tx, before: datetime, keep: int) -> int:
     return tx.execute(delete(alerts).where(old)).rowcount
 
 
-def any_resolved(tx: Tx, before: datetime) -> bool:
-    return tx.execute(select(alerts.c.number).where(alerts.c.resolved_at < before).limit(1)).first() is not None
-
-
 def cursor(tx: Tx, name: str) -> int | None:
     """None: never put."""
     return tx.execute(select(alert_cursors.c.number).where(alert_cursors.c.name == name)).scalar()
