@@ -25,6 +25,10 @@ class Denied(HubError):
     """The caller may not do this."""
 
 
+class Unauthenticated(Denied):
+    """What the caller shows does not say who calls, or no longer may."""
+
+
 class Exhausted(HubError):
     """A limit is reached."""
 

@@ -15,21 +15,37 @@ DEFAULT_TENANT = TenantId("default")
 class Role(StrEnum):
     """Who may call what: ``cloud_hub.rpc.policy``."""
 
-    ANONYMOUS = "anonymous"  # no certificate: enrolment and health only
+    ANONYMOUS = "anonymous"  # no certificate and no token: enrolment and health only
     DEVICE = "device"
-    ADMIN = "admin"
+    VIEWER = "viewer"  # reads
+    LABELLER = "labeller"  # reads, and works on data sets
+    OPERATOR = "operator"  # reads, and runs devices, streams, alerts and training
+    RELEASER = "releaser"  # reads, and decides what devices run
+    ADMIN = "admin"  # everything, users and trust included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who calls, as the certificate says."""
+    """Who calls, as certificate or token prove and the database confirms."""
 
     role: Role
     name: str  # device id or user name
     tenant: TenantId = DEFAULT_TENANT
+    token_until: datetime | None = field(default=None, compare=False)  # None: no token; it is no part of who this is
 
 
 # -- fleet --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The newest certificate of a device."""
+
+    serial: str  # hexadecimal
+    issued_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    reason: str = ""  # of the revocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +60,8 @@ class Device:
     desired: DesiredTwin  # generation 0: nothing asked yet
     reported: ReportedTwin | None
     created_at: datetime
+    credential: Credential | None = None  # None: never enrolled, or not asked for
+    pending_fingerprint: str = ""  # of a key that waits for approval
 
 
 # -- registry -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from enum import IntEnum
 from protos.contract.errors import InvalidValue
 from protos.contract.ids import Digest, ModelName
 from protos.contract.manifest import check_version
-from protos.contract.telemetry import MAX_SEQUENCE, MAX_TEXT, Lane, check_epoch, check_text
+from protos.contract.telemetry import MAX_SEQUENCE, MAX_TEXT, Lane, check_epoch, check_text, check_time, to_ms
 from protos.contract.update import UpdateState
 
 MAX_MANIFEST_BYTES = 256 * 1024
@@ -53,10 +53,15 @@ class DesiredTwin:
     generation: int  # grows with every change for this device; the newest wins
     model: ModelAssignment | None = None  # None: keep what runs
     rollout_id: str = ""
+    renew_before: datetime | None = None  # a certificate that was issued before this is to be renewed now
 
     def __post_init__(self) -> None:
         _check_counts(generation=self.generation)
         _check_texts(self.rollout_id)
+        if self.renew_before is not None:
+            check_time(self.renew_before)
+            if not to_ms(self.renew_before):
+                raise InvalidValue("renew_before must be after 1970 began: the wire has 0 for none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/enrollment.proto\x12\x0btideline.v1\">\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\t\x12\r\n\x05\x62oard\x18\x03 \x01(\t\"\x93\x01\n\x0b\x45nrollReply\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\t\x12\x13\n\x0bhub_address\x18\x05 \x01(\t\x12#\n\x06\x62roker\x18\x06 \x01(\x0b\x32\x13.tideline.v1.Broker\"6\n\x06\x42roker\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\r2L\n\nEnrollment\x12>\n\x06\x45nroll\x12\x1a.tideline.v1.EnrollRequest\x1a\x18.tideline.v1.EnrollReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/enrollment.proto\x12\x0btideline.v1\">\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\t\x12\r\n\x05\x62oard\x18\x03 \x01(\t\"\xab\x01\n\x0b\x45nrollReply\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x04 \x01(\t\x12\x13\n\x0bhub_address\x18\x05 \x01(\t\x12#\n\x06\x62roker\x18\x06 \x01(\x0b\x32\x13.tideline.v1.Broker\x12\x16\n\x0e\x65nroll_address\x18\x07 \x01(\t\"6\n\x06\x42roker\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\r\"K\n\x0cRenewRequest\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"5\n\nRenewReply\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t2\x89\x01\n\nEnrollment\x12>\n\x06\x45nroll\x12\x1a.tideline.v1.EnrollRequest\x1a\x18.tideline.v1.EnrollReply\x12;\n\x05Renew\x12\x19.tideline.v1.RenewRequest\x1a\x17.tideline.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST']._serialized_start=43
   _globals['_ENROLLREQUEST']._serialized_end=105
   _globals['_ENROLLREPLY']._serialized_start=108
-  _globals['_ENROLLREPLY']._serialized_end=255
-  _globals['_BROKER']._serialized_start=257
-  _globals['_BROKER']._serialized_end=311
-  _globals['_ENROLLMENT']._serialized_start=313
-  _globals['_ENROLLMENT']._serialized_end=389
+  _globals['_ENROLLREPLY']._serialized_end=279
+  _globals['_BROKER']._serialized_start=281
+  _globals['_BROKER']._serialized_end=335
+  _globals['_RENEWREQUEST']._serialized_start=337
+  _globals['_RENEWREQUEST']._serialized_end=412
+  _globals['_RENEWREPLY']._serialized_start=414
+  _globals['_RENEWREPLY']._serialized_end=467
+  _globals['_ENROLLMENT']._serialized_start=470
+  _globals['_ENROLLMENT']._serialized_end=607
 # @@protoc_insertion_point(module_scope)

@@ -16,20 +16,22 @@ class EnrollRequest(_message.Message):
     def __init__(self, token: _Optional[str] = ..., csr_pem: _Optional[str] = ..., board: _Optional[str] = ...) -> None: ...
 
 class EnrollReply(_message.Message):
-    __slots__ = ("device_id", "tenant", "certificate_pem", "ca_pem", "hub_address", "broker")
+    __slots__ = ("device_id", "tenant", "certificate_pem", "ca_pem", "hub_address", "broker", "enroll_address")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
     CA_PEM_FIELD_NUMBER: _ClassVar[int]
     HUB_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     BROKER_FIELD_NUMBER: _ClassVar[int]
+    ENROLL_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     tenant: str
     certificate_pem: str
     ca_pem: str
     hub_address: str
     broker: Broker
-    def __init__(self, device_id: _Optional[str] = ..., tenant: _Optional[str] = ..., certificate_pem: _Optional[str] = ..., ca_pem: _Optional[str] = ..., hub_address: _Optional[str] = ..., broker: _Optional[_Union[Broker, _Mapping]] = ...) -> None: ...
+    enroll_address: str
+    def __init__(self, device_id: _Optional[str] = ..., tenant: _Optional[str] = ..., certificate_pem: _Optional[str] = ..., ca_pem: _Optional[str] = ..., hub_address: _Optional[str] = ..., broker: _Optional[_Union[Broker, _Mapping]] = ..., enroll_address: _Optional[str] = ...) -> None: ...
 
 class Broker(_message.Message):
     __slots__ = ("host", "port", "protocol")
@@ -40,3 +42,21 @@ class Broker(_message.Message):
     port: int
     protocol: int
     def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[int] = ...) -> None: ...
+
+class RenewRequest(_message.Message):
+    __slots__ = ("certificate_pem", "csr_pem", "signature")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    CSR_PEM_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: str
+    csr_pem: str
+    signature: bytes
+    def __init__(self, certificate_pem: _Optional[str] = ..., csr_pem: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class RenewReply(_message.Message):
+    __slots__ = ("certificate_pem", "ca_pem")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    CA_PEM_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: str
+    ca_pem: str
+    def __init__(self, certificate_pem: _Optional[str] = ..., ca_pem: _Optional[str] = ...) -> None: ...

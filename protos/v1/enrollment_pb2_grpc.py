@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EnrollmentStub:
-    """The one service a device may call without a certificate.
+    """What a device may call without a certificate that is still good.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,27 @@ class EnrollmentStub:
                 request_serializer=protos_dot_v1_dot_enrollment__pb2.EnrollRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_enrollment__pb2.EnrollReply.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/tideline.v1.Enrollment/Renew',
+                request_serializer=protos_dot_v1_dot_enrollment__pb2.RenewRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_enrollment__pb2.RenewReply.FromString,
+                _registered_method=True)
 
 
 class EnrollmentServicer:
-    """The one service a device may call without a certificate.
+    """What a device may call without a certificate that is still good.
     """
 
     def Enroll(self, request, context):
         """Trades a one-time token and a CSR for a certificate. Every name in it comes from the token, none from the CSR.
+        FAILED_PRECONDITION: an admin must approve first; the same call with the same key succeeds afterwards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Renew(self, request, context):
+        """Trades a certificate of ours, even one that expired not long ago, for a new one; the old key proves who asks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +74,11 @@ def add_EnrollmentServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_v1_dot_enrollment__pb2.EnrollRequest.FromString,
                     response_serializer=protos_dot_v1_dot_enrollment__pb2.EnrollReply.SerializeToString,
             ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=protos_dot_v1_dot_enrollment__pb2.RenewRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_enrollment__pb2.RenewReply.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tideline.v1.Enrollment', rpc_method_handlers)
@@ -70,7 +88,7 @@ def add_EnrollmentServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Enrollment:
-    """The one service a device may call without a certificate.
+    """What a device may call without a certificate that is still good.
     """
 
     @staticmethod
@@ -90,6 +108,33 @@ class Enrollment:
             '/tideline.v1.Enrollment/Enroll',
             protos_dot_v1_dot_enrollment__pb2.EnrollRequest.SerializeToString,
             protos_dot_v1_dot_enrollment__pb2.EnrollReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Enrollment/Renew',
+            protos_dot_v1_dot_enrollment__pb2.RenewRequest.SerializeToString,
+            protos_dot_v1_dot_enrollment__pb2.RenewReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,26 @@ class FleetStub:
                 request_serializer=protos_dot_v1_dot_fleet__pb2.DeleteDeviceRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_fleet__pb2.DeleteDeviceReply.FromString,
                 _registered_method=True)
+        self.EnrollDevice = channel.unary_unary(
+                '/tideline.v1.Fleet/EnrollDevice',
+                request_serializer=protos_dot_v1_dot_fleet__pb2.EnrollDeviceRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_fleet__pb2.CreateDeviceReply.FromString,
+                _registered_method=True)
+        self.ApproveDevice = channel.unary_unary(
+                '/tideline.v1.Fleet/ApproveDevice',
+                request_serializer=protos_dot_v1_dot_fleet__pb2.ApproveDeviceRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_fleet__pb2.Device.FromString,
+                _registered_method=True)
+        self.RevokeDevice = channel.unary_unary(
+                '/tideline.v1.Fleet/RevokeDevice',
+                request_serializer=protos_dot_v1_dot_fleet__pb2.RevokeDeviceRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_fleet__pb2.Device.FromString,
+                _registered_method=True)
+        self.RotateDevice = channel.unary_unary(
+                '/tideline.v1.Fleet/RotateDevice',
+                request_serializer=protos_dot_v1_dot_fleet__pb2.RotateDeviceRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_fleet__pb2.Device.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -95,6 +115,34 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnrollDevice(self, request, context):
+        """A new one-time token for a device that is registered; certificates it has stay good until the token is used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveDevice(self, request, context):
+        """Lets the key with this fingerprint have its certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeDevice(self, request, context):
+        """Ends every certificate and token of a device at once; it stays registered and may be enrolled anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateDevice(self, request, context):
+        """Asks a device to renew its certificate now, with a new key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +170,26 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.DeleteDevice,
                     request_deserializer=protos_dot_v1_dot_fleet__pb2.DeleteDeviceRequest.FromString,
                     response_serializer=protos_dot_v1_dot_fleet__pb2.DeleteDeviceReply.SerializeToString,
+            ),
+            'EnrollDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnrollDevice,
+                    request_deserializer=protos_dot_v1_dot_fleet__pb2.EnrollDeviceRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_fleet__pb2.CreateDeviceReply.SerializeToString,
+            ),
+            'ApproveDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveDevice,
+                    request_deserializer=protos_dot_v1_dot_fleet__pb2.ApproveDeviceRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_fleet__pb2.Device.SerializeToString,
+            ),
+            'RevokeDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDevice,
+                    request_deserializer=protos_dot_v1_dot_fleet__pb2.RevokeDeviceRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_fleet__pb2.Device.SerializeToString,
+            ),
+            'RotateDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateDevice,
+                    request_deserializer=protos_dot_v1_dot_fleet__pb2.RotateDeviceRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_fleet__pb2.Device.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -259,6 +327,114 @@ class Fleet:
             '/tideline.v1.Fleet/DeleteDevice',
             protos_dot_v1_dot_fleet__pb2.DeleteDeviceRequest.SerializeToString,
             protos_dot_v1_dot_fleet__pb2.DeleteDeviceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnrollDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Fleet/EnrollDevice',
+            protos_dot_v1_dot_fleet__pb2.EnrollDeviceRequest.SerializeToString,
+            protos_dot_v1_dot_fleet__pb2.CreateDeviceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Fleet/ApproveDevice',
+            protos_dot_v1_dot_fleet__pb2.ApproveDeviceRequest.SerializeToString,
+            protos_dot_v1_dot_fleet__pb2.Device.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Fleet/RevokeDevice',
+            protos_dot_v1_dot_fleet__pb2.RevokeDeviceRequest.SerializeToString,
+            protos_dot_v1_dot_fleet__pb2.Device.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Fleet/RotateDevice',
+            protos_dot_v1_dot_fleet__pb2.RotateDeviceRequest.SerializeToString,
+            protos_dot_v1_dot_fleet__pb2.Device.FromString,
             options,
             channel_credentials,
             insecure,

@@ -106,3 +106,55 @@ class SetAliasRequest(_message.Message):
     alias: str
     version: int
     def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class FirmwareChunk(_message.Message):
+    __slots__ = ("board", "name", "version", "digest", "size_bytes", "data")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    name: str
+    version: str
+    digest: str
+    size_bytes: int
+    data: bytes
+    def __init__(self, board: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Firmware(_message.Message):
+    __slots__ = ("board", "name", "version", "digest", "size_bytes", "release", "signed", "created_at_ms")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    name: str
+    version: str
+    digest: str
+    size_bytes: int
+    release: int
+    signed: bool
+    created_at_ms: int
+    def __init__(self, board: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., release: _Optional[int] = ..., signed: _Optional[bool] = ..., created_at_ms: _Optional[int] = ...) -> None: ...
+
+class ListFirmwareRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListFirmwareReply(_message.Message):
+    __slots__ = ("firmware", "next_page_token")
+    FIRMWARE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    firmware: _containers.RepeatedCompositeFieldContainer[Firmware]
+    next_page_token: str
+    def __init__(self, firmware: _Optional[_Iterable[_Union[Firmware, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -65,14 +65,16 @@ class ModelAssignment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., manifest_digest: _Optional[str] = ..., manifest_size_bytes: _Optional[int] = ...) -> None: ...
 
 class DesiredTwin(_message.Message):
-    __slots__ = ("generation", "model", "rollout_id")
+    __slots__ = ("generation", "model", "rollout_id", "renew_before_ms")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    RENEW_BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     model: ModelAssignment
     rollout_id: str
-    def __init__(self, generation: _Optional[int] = ..., model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., rollout_id: _Optional[str] = ...) -> None: ...
+    renew_before_ms: int
+    def __init__(self, generation: _Optional[int] = ..., model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., rollout_id: _Optional[str] = ..., renew_before_ms: _Optional[int] = ...) -> None: ...
 
 class UpdateStatus(_message.Message):
     __slots__ = ("generation", "state", "model", "rollout_id", "attempts", "reason", "at_ms")

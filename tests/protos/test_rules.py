@@ -149,6 +149,8 @@ def test_more_models_than_one_byte_can_name_are_refused() -> None:
         lambda: Mark(epoch="a/b", lane=Lane.BULK, committed_through=0),
         lambda: DesiredTwin(generation=-1),
         lambda: DesiredTwin(generation=1 << 63),
+        lambda: DesiredTwin(generation=1, renew_before=NOW.replace(tzinfo=None)),
+        lambda: DesiredTwin(generation=1, renew_before=datetime(1970, 1, 1, tzinfo=UTC)),
         lambda: Health(started_at=NOW, latency_p50_ms=float("nan")),
         lambda: Health(started_at=NOW, rss_bytes=-1),
         lambda: ModelAssignment(name=ids.model_name("m"), version=0, manifest_digest=MODEL, manifest_size_bytes=1),

@@ -136,7 +136,13 @@ assignments = st.builds(
     manifest_digest=digests,
     manifest_size_bytes=st.integers(1, MAX_MANIFEST_BYTES),
 )
-desired_twins = st.builds(DesiredTwin, generation=counts, model=st.none() | assignments, rollout_id=texts)
+desired_twins = st.builds(
+    DesiredTwin,
+    generation=counts,
+    model=st.none() | assignments,
+    rollout_id=texts,
+    renew_before=st.none() | times.filter(lambda at: at > START),
+)
 updates = st.builds(
     UpdateStatus,
     generation=counts,

@@ -50,6 +50,7 @@ def desired_to_pb(twin: DesiredTwin) -> twin_pb2.DesiredTwin:
         generation=twin.generation,
         model=assignment_to_pb(twin.model) if twin.model else None,
         rollout_id=twin.rollout_id,
+        renew_before_ms=to_ms(twin.renew_before) if twin.renew_before else 0,
     )
 
 
@@ -58,6 +59,7 @@ def desired_from_pb(message: twin_pb2.DesiredTwin) -> DesiredTwin:
         generation=message.generation,
         model=assignment_from_pb(message.model) if message.HasField("model") else None,
         rollout_id=message.rollout_id,
+        renew_before=from_ms(message.renew_before_ms) if message.renew_before_ms else None,
     )
 
 
