@@ -1,11 +1,13 @@
 """What alerts look at of the hub itself, and its connection to the broker; both are there only after the services."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cloud_hub.app import monitor
 from cloud_hub.ingest.service import IngestService
 from edge_agent.core.clock import Clock
+
+Figures = Callable[[], Mapping[str, float]]  # by the source of alert rules
 
 
 class HubItself:
@@ -14,6 +16,7 @@ class HubItself:
     def __init__(self, certificates: Mapping[str, Path], clock: Clock) -> None:
         """``certificates``: PEM files by purpose."""
         self.ingest: IngestService | None = None
+        self.parts: Sequence[Figures] = ()
         self._certificates = certificates
         self._clock = clock
 
@@ -30,4 +33,6 @@ class HubItself:
         expiries = monitor.expiries(self._certificates).values()
         if expiries:
             figures["hub.certificate_days"] = (min(expiries) - self._clock.now()).total_seconds() / 86_400
+        for part in self.parts:
+            figures |= part()
         return figures

@@ -21,9 +21,12 @@ from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.model import DriftEpisode
 from cloud_hub.core.notices import Sink
 from cloud_hub.core.ports import Broker
+from cloud_hub.core.steady import SteadyClock
 from cloud_hub.ingest.service import IngestService, IngestServices
 from cloud_hub.rpc.services import Services
+from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
+from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
@@ -32,10 +35,13 @@ from cloud_hub.services.folding import Fold
 from cloud_hub.services.notices import Outbox
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
+from cloud_hub.services.revocation import Revocation
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
+from cloud_hub.services.trust import TrustService
+from cloud_hub.services.users import UserService
 from cloud_hub.store import events, quarantine, stream_windows
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database, Tx
@@ -47,8 +53,14 @@ _SPILL = "query-spill"
 _ALERT_TICK_S = 10.0  # a look at ten thousand devices takes most of a second of one core
 _DRIFT_TICK_S = 1.0
 _FOLD_TICK_S = 0.5
+_REVOCATION_TICK_S = 1.0  # a revoked device is off the broker within five
+_RENEWAL_TICK_S = 60.0
 _ROLLOUT_TICK_S = 1.0  # soak times are given in seconds
 _TRAINING_TICK_S = 2.0
+_SIGNING_TICK_S = 0.5  # a version that was published can be rolled out within a second
+_USES_TICK_S = 2.0  # which certificates and tokens were used
+_AUDIT_TICK_S = 60.0
+_TIDY_TICK_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +69,14 @@ class Hub:
 
     config: HubConfig
     clock: Clock
+    steady: Clock  # of everything that is signed or expires
     database: Database
     authority: Authority
     services: Services
     broker: Broker
     ingest: IngestService
     runner: JobRunner
+    revocation: Revocation
     ticks: Mapping[str, tuple[float, Tick]]
     metrics: HubMetrics
     beats: Beats
@@ -72,11 +86,14 @@ class Hub:
 
 def assemble(config: HubConfig, config_path: Path | None) -> Hub:
     """``config_path`` is what job processes read their configuration from. Raises HubError."""
-    clock, database, authority = SystemClock(), setup.open_database(config), setup.open_authority(config)
+    clock = SystemClock()
+    steady = SteadyClock(clock)
+    database, authority = setup.open_database(config), setup.open_authority(config, steady)
     itself = HubItself(_certificates(config.data_dir), clock)
     sinks = open_sinks(config.alerts, itself.publish)
-    services = make_services(config, database, authority, clock, sinks, itself.figures)
+    services = make_services(config, database, authority, clock, sinks, itself.figures, steady)
     broker = open_broker(config.broker, config.data_dir, authority, config.grpc.names)
+    revocation = Revocation(database, authority, broker, steady.now())
     metrics = HubMetrics()
     ingest = IngestService(
         config.ingest,
@@ -89,6 +106,7 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
         metrics=metrics,
     )
     itself.ingest = ingest
+    itself.parts = (lambda: revocation.figures(steady.now()), services.trust.figures, services.audit.figures)
     beats = Beats(clock)
     outbox = Outbox(database, clock, group_s=config.alerts.group_s, give_up_s=config.alerts.give_up_s)
     dispatcher = Dispatcher(outbox, sinks)
@@ -96,19 +114,27 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
     return Hub(
         config=config,
         clock=clock,
+        steady=steady,
         database=database,
         authority=authority,
         services=services,
         broker=broker,
         ingest=ingest,
         runner=runner,
+        revocation=revocation,
         ticks={
             "alerts": (_ALERT_TICK_S, services.alerts.tick),
+            "audit": (_AUDIT_TICK_S, services.audit.tick),
             "archive": (config.telemetry.compact_every_s, _upkeep(config, database, clock).tick),
             "drift": (_DRIFT_TICK_S, services.drift.tick),
             "fold": (_FOLD_TICK_S, Fold(database, config.drift, clock, listeners=(services.alerts,), metrics=metrics).tick),
+            "renewal": (_RENEWAL_TICK_S, lambda _: revocation.renew(steady.now())),
+            "revocation": (_REVOCATION_TICK_S, lambda _: revocation.tick(steady.now())),
             "rollouts": (_ROLLOUT_TICK_S, services.rollouts.tick),
+            "signing": (_SIGNING_TICK_S, lambda _: services.trust.tick(steady.now())),
             "training": (_TRAINING_TICK_S, services.training.tick),
+            "tidy": (_TIDY_TICK_S, lambda _: services.enrollment.tidy()),
+            "uses": (_USES_TICK_S, lambda _: services.access.write_uses()),
         },
         metrics=metrics,
         beats=beats,
@@ -151,10 +177,14 @@ def make_services(
     clock: Clock,
     sinks: Sequence[Sink] = (),
     figures: Callable[[], Mapping[str, float]] = dict,
+    steady: Clock | None = None,
 ) -> Services:
+    """``steady``: the time of what is signed or expires; default: ``clock``."""
+    steady = steady or clock
     artifacts = ArtifactStore(config.data_dir / "artifacts")
     files = open_files(config.telemetry, config.data_dir)
-    fleet = FleetService(database, clock)
+    access = AccessService(database, steady)
+    fleet = FleetService(database, clock, on_revoked=access.changed)
     registry = RegistryService(database, artifacts, clock)
     training = TrainingService(database, clock, config.training)
 
@@ -162,7 +192,11 @@ def make_services(
         return training.request(episode.model, "drift", f"{episode.device}: {episode.reason}", episode.tenant)
 
     return Services(
-        enrollment=EnrollmentService(database, authority, clock, config),
+        access=access,
+        users=UserService(database, authority, access, steady),
+        audit=AuditService(database, clock),
+        trust=TrustService(database, config.data_dir / "trust" / "keys", steady),
+        enrollment=EnrollmentService(database, authority, steady, config, on_revoked=access.changed),
         fleet=fleet,
         registry=registry,
         artifacts=artifacts,

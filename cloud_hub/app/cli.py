@@ -10,9 +10,14 @@ import typer
 
 from cloud_hub.core import config as configuration
 from cloud_hub.core.errors import HubError
+from edge_agent.core import phone_home
 from edge_agent.core.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The Tideline hub.", pretty_exceptions_enable=False)
+ca = typer.Typer(no_args_is_help=True, help="The hub's certificate authority; needs no running hub.")
+tenant = typer.Typer(no_args_is_help=True, help="Tenants of this hub; needs no running hub.")
+app.add_typer(ca, name="ca")
+app.add_typer(tenant, name="tenant")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="hub.yaml; CLOUD_HUB__SECTION__KEY overrides it")]
 
@@ -31,11 +36,16 @@ def init(config: Config = None) -> None:
 
 
 @app.command()
-def serve(config: Config = None) -> None:
+def serve(
+    config: Config = None,
+    insecure_dev: Annotated[
+        bool, typer.Option("--insecure-dev", help="Plain text on the port for tokens; on a loopback address only.")
+    ] = False,
+) -> None:
     """Run the hub until SIGTERM: broker, ingest, gRPC, scheduler and training."""
     from cloud_hub.app import server
 
-    server.serve(_load(config), config)
+    server.serve(_load(config), config, insecure_dev=insecure_dev)
 
 
 @app.command()
@@ -44,6 +54,66 @@ def ingest(name: Annotated[str, typer.Option(help="ingest-2 to ingest-16")], con
     from cloud_hub.app import replica
 
     replica.ingest(_load(config), name)
+
+
+@ca.command("status")
+def ca_status(config: Config = None) -> None:
+    """Say until when the authorities hold, and whether the root key is here."""
+    from cloud_hub.app import setup
+
+    standing = setup.open_authority(_load(config)).standing
+    where = (
+        "here: take it offline, only `cloud-hub ca renew` needs it" if standing.root_key_here else "not here, as it should be"
+    )
+    print(
+        f"root     until {standing.root_expires_at:%Y-%m-%d}; its key is {where}\n"
+        f"issuing  until {standing.expires_at:%Y-%m-%d}; serial {standing.issuing}; older ones: {standing.older}"
+    )
+
+
+@ca.command("renew")
+def ca_renew(
+    config: Config = None,
+    distrust: Annotated[
+        bool, typer.Option(help="The issuing key is in foreign hands: what it signed is refused from now on.")
+    ] = False,
+) -> None:
+    """Make a new issuing authority with the root key; a running hub takes it within a minute."""
+    from cloud_hub.app import setup
+
+    authority = setup.open_authority(_load(config))
+    authority.renew_issuing(distrust=distrust)
+    print(f"new issuing authority {authority.standing.issuing}, until {authority.expires_at:%Y-%m-%d}")
+    if distrust:
+        print("restart the hub now: the broker asks for certificates when a connection is made, and open ones go on until then")
+
+
+@tenant.command("create")
+def tenant_create(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and '-'.")],
+    admin: Annotated[str, typer.Option(help="User name of its first admin.")],
+    out: Annotated[Path, typer.Option(help="New folder for the admin's key, certificate and hubctl.yaml.")],
+    config: Config = None,
+) -> None:
+    """Begin a tenant: its first admin makes its other users."""
+    from cloud_hub.app import setup
+
+    setup.create_tenant(_load(config), name, admin, out)
+    print(f"tenant {name}; {admin} administers it: hubctl --config {out / 'hubctl.yaml'} user create NAME --role ROLE")
+
+
+@tenant.command("recover")
+def tenant_recover(
+    name: Annotated[str, typer.Argument(help="A tenant that nobody can administer any more; `default` is the hub's own.")],
+    admin: Annotated[str, typer.Option(help="User name of the admin; one there is, or a new one.")],
+    out: Annotated[Path, typer.Option(help="New folder for the admin's key, certificate and hubctl.yaml.")],
+    config: Config = None,
+) -> None:
+    """Give a tenant an admin again, whatever became of its certificates."""
+    from cloud_hub.app import setup
+
+    setup.create_tenant(_load(config), name, admin, out, recover=True)
+    print(f"{admin} administers tenant {name}: hubctl --config {out / 'hubctl.yaml'} user list")
 
 
 @app.command()
@@ -55,6 +125,7 @@ def version() -> None:
 
 
 def main() -> None:
+    phone_home.forbid()  # for the processes of jobs too
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on stderr would stand between ours
     try:
         app()

@@ -25,21 +25,24 @@ _BEAT_S = 2.0
 _LOOP_HUNG_S = 60.0
 
 
-def serve(config: HubConfig, config_path: Path | None) -> None:
+def serve(config: HubConfig, config_path: Path | None, *, insecure_dev: bool = False) -> None:
     """Run until SIGTERM or SIGINT.
 
+    ``insecure_dev``: the port for tokens speaks plain text.
+
     Raises:
+        Invalid: ``insecure_dev`` on an address that others can reach.
         Conflict: another hub runs on this data folder or this database, or took the database while it was away.
         HubError: a part cannot start; the message says which and why.
     """
     setup.make_folder(config)
     with _only_hub(config.data_dir), _only_hub_of_database(config):
         setup.initialise(config)
-        asyncio.run(_serve(config, config_path))
+        asyncio.run(_serve(config, config_path, insecure_dev))
     log.info("stopped")
 
 
-async def _serve(config: HubConfig, config_path: Path | None) -> None:
+async def _serve(config: HubConfig, config_path: Path | None, insecure_dev: bool) -> None:
     """Starts and stops block the loop, which serves nobody then; a signal in between is seen to afterwards."""
     notify = service_manager()
     stopping = asyncio.Event()
@@ -47,7 +50,7 @@ async def _serve(config: HubConfig, config_path: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     hub = bootstrap.assemble(config, config_path)
-    server = _bind(hub)
+    server = _bind(hub, insecure_dev)
     tune_process()
     with monitor.serving(config.metrics, hub.monitor.pages()) as port, _started(hub):
         await server.start()
@@ -82,13 +85,19 @@ async def _beating(hub: bootstrap.Hub, notify: Notify) -> AsyncIterator[None]:
         task.cancel()
 
 
-def _bind(hub: bootstrap.Hub) -> HubServer:
+def _bind(hub: bootstrap.Hub, insecure_dev: bool) -> HubServer:
     """Before anything else is started: a port in use must not cost a training job an attempt."""
     grpc = hub.config.grpc
     _check_free(grpc)
     try:
         return build_server(
-            hub.services, authority=hub.authority, broker=hub.broker.address, config=grpc, clock=hub.clock, metrics=hub.metrics
+            hub.services,
+            authority=hub.authority,
+            broker=hub.broker.address,
+            config=grpc,
+            clock=hub.steady,
+            metrics=hub.metrics,
+            insecure_dev=insecure_dev,
         )
     except RuntimeError as error:
         raise NotReady(f"gRPC cannot listen on {grpc.host}: {error}") from error
@@ -96,7 +105,7 @@ def _bind(hub: bootstrap.Hub) -> HubServer:
 
 def _check_free(config: GrpcConfig) -> None:
     """gRPC's own error names no reason. Raises NotReady."""
-    for key, port in (("port", config.port), ("enroll_port", config.enroll_port)):
+    for key, port in (("port", config.port), ("enroll_port", config.enroll_port), ("token_port", config.token_port)):
         try:
             socket.create_server((config.host, port)).close()
         except OSError as error:
@@ -110,6 +119,8 @@ def _started(hub: bootstrap.Hub) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(hub.database.close)
         stack.callback(hub.services.readings.close)
+        hub.services.audit.tick(hub.clock.now())  # an anchor of what was there when it started
+        hub.revocation.tick(hub.steady.now())  # a list that expired while the hub was down would let nobody in
         hub.broker.start()
         stack.callback(hub.broker.stop)
         hub.ingest.start()

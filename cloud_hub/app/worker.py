@@ -32,6 +32,7 @@ from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database
+from edge_agent.core import phone_home
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.errors import AgentError
 from protos.contract import codec
@@ -234,7 +235,8 @@ def _alone(folder: Path) -> Iterator[None]:
 def _use_threads(threads: int) -> None:
     """Before torch is imported. Idle OpenMP threads must sleep: spinning ones take the cores from the hub."""
     count = str(threads or len(os.sched_getaffinity(0)))
-    os.environ.update(OMP_NUM_THREADS=count, OMP_WAIT_POLICY="PASSIVE", ORT_DISABLE_TELEMETRY="1")
+    os.environ.update(OMP_NUM_THREADS=count, OMP_WAIT_POLICY="PASSIVE")
+    phone_home.forbid()
 
 
 def _die_with(parent: int) -> None:

@@ -19,7 +19,7 @@ from cloud_hub.broker import gate
 from cloud_hub.broker.identity import BrokerIdentity, check_free, reachable
 from cloud_hub.core.config import BrokerConfig
 from cloud_hub.core.errors import NotReady
-from cloud_hub.core.ports import BrokerAddress, TlsFiles
+from cloud_hub.core.ports import BrokerAddress, Refusals, TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ class EmbeddedBroker:
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._failure = ""
+        self._refused: frozenset[int] = frozenset()  # serials
+        self._connections: set[StreamWriter] = set()  # for the loop's thread
+        self._context: ssl.SSLContext | None = None
 
     @property
     def address(self) -> BrokerAddress:
@@ -82,6 +85,21 @@ class EmbeddedBroker:
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive() and reachable(self._local, self._identity.hub)
 
+    def refuse(self, refusals: Refusals) -> None:
+        self._refused = refusals.serials
+        if self._loop is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._end_refused)
+
+    def renew(self) -> None:
+        self._identity.renew()
+        if self._context is not None:
+            self._context.load_cert_chain(self._identity.server.certificate, self._identity.server.key)
+
+    def _end_refused(self) -> None:
+        for writer in tuple(self._connections):
+            if gate.serial(writer) in self._refused:
+                writer.transport.abort()
+
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
@@ -96,25 +114,27 @@ class EmbeddedBroker:
         listener = ListenerConfig(type=ListenerType.EXTERNAL, bind=f"{self._local.host}:{self._local.port}")
         broker = Broker(AmqttConfig(listeners={_LISTENER: listener}, plugins=gate.plugins()))
         await broker.start()
-        connections: set[StreamWriter] = set()
+        self._connections.clear()
+        self._context = self._server_context()
 
         async def connected(reader: StreamReader, writer: StreamWriter) -> None:
-            connections.add(writer)
+            self._connections.add(writer)
             try:
-                await _let_in(broker, reader, writer)
+                if gate.serial(writer) not in self._refused:
+                    await _let_in(broker, reader, writer)
             finally:
-                connections.discard(writer)
+                self._connections.discard(writer)
                 writer.close()
 
-        server = await asyncio.start_server(connected, self._config.host, self._local.port, ssl=self._context())
+        server = await asyncio.start_server(connected, self._config.host, self._local.port, ssl=self._context)
         self._started.set()
         await self._stop.wait()
         server.close()
-        for writer in tuple(connections):
+        for writer in tuple(self._connections):
             writer.transport.abort()
         await broker.shutdown()
 
-    def _context(self) -> ssl.SSLContext:
+    def _server_context(self) -> ssl.SSLContext:
         tls = self._identity.server
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tls.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2

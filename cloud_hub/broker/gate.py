@@ -49,6 +49,12 @@ def common_name(writer: StreamWriter) -> str:
     raise Refused("no client certificate")
 
 
+def serial(writer: StreamWriter) -> int | None:
+    """Of the client's verified certificate; None where it showed none."""
+    number = (writer.get_extra_info("peercert") or {}).get("serialNumber")
+    return None if number is None else int(number, 16)
+
+
 async def admit(reader: StreamReader, client: str) -> bytes:
     """The bytes of the CONNECT packet, once it is one that ``client`` may send. Raises Refused."""
     head = await reader.readexactly(1)

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class BrokerIdentity:
     hub: TlsFiles
     ingest: TlsFiles  # of the hub's share of the telemetry
     local_host: str  # where the hub reaches the broker; in the server certificate
+    renew: Callable[[], None]  # writes the same files anew
 
 
 def local_host(listen: str) -> str:
@@ -27,15 +29,19 @@ def local_host(listen: str) -> str:
 
 
 def make_identity(authority: Authority, folder: Path, listen: str, names: tuple[str, ...]) -> BrokerIdentity:
-    """New certificates on every start, so that they are never the old ones that expire."""
+    """New certificates on every start, and whenever ``renew`` is called."""
     tls = folder / "tls"
     host = local_host(listen)
-    return BrokerIdentity(
-        server=_files(authority, tls, "server", authority.issue_server(tuple(dict.fromkeys((*names, host))))),
-        hub=_files(authority, tls, "hub", authority.issue_hub_client()),
-        ingest=make_ingest_identity(authority, tls, 1),
-        local_host=host,
-    )
+
+    def issue() -> tuple[TlsFiles, TlsFiles, TlsFiles]:
+        server = _files(authority, tls, "server", authority.issue_server(tuple(dict.fromkeys((*names, host)))))
+        return server, _files(authority, tls, "hub", authority.issue_hub_client()), make_ingest_identity(authority, tls, 1)
+
+    def renew() -> None:
+        issue()
+
+    server, hub, ingest = issue()
+    return BrokerIdentity(server=server, hub=hub, ingest=ingest, local_host=host, renew=renew)
 
 
 def make_ingest_identity(authority: Authority, folder: Path, number: int) -> TlsFiles:

@@ -10,14 +10,18 @@ import subprocess
 import threading
 import time
 from collections import deque
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cloud_hub.broker.identity import BrokerIdentity, check_free, reachable
+from cloud_hub.broker.takeover import take_over
 from cloud_hub.core.config import BrokerConfig
 from cloud_hub.core.errors import NotReady
-from cloud_hub.core.ports import BrokerAddress, TlsFiles
-from cloud_hub.trust.authority import MAX_INGEST, ingest_name
+from cloud_hub.core.ports import BrokerAddress, Refusals, TlsFiles
+from cloud_hub.trust.authority import MAX_INGEST, Authority, ingest_name
+from edge_agent.core.clock import SystemClock
 from edge_agent.core.files import write_atomic
+from edge_agent.core.seldom import Seldom
 from protos.contract import topics
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,8 @@ _START_S = 10.0
 _STOP_S = 5.0
 _BACKOFF_MIN_S = 0.2
 _BACKOFF_MAX_S = 5.0
+_COMPLAINTS_EVERY_S = 1.0
+_FIRST_LIST = timedelta(days=1)  # mosquitto does not start without a list: this one stands until the first real one
 
 # %u is the certificate's common name. A device writes below its own name and reads what is meant for it; nothing else is
 # delivered, whatever SUBACK or PUBACK say. The tenant segment is free here: ingest compares it with the device's row.
@@ -53,6 +59,8 @@ topic write {topics.ROOT}/+/+/{topics.WATERMARK}
 # again on every reconnect. So the database is saved on a timer and not per message, and queues are bounded by bytes.
 _CONFIG = """\
 per_listener_settings false
+# or every CONNACK after a TLS 1.3 handshake waits 40 ms for an ACK
+set_tcp_nodelay true
 allow_anonymous false
 acl_file {folder}/acl
 persistence true
@@ -75,6 +83,7 @@ listener {port} {host}
 cafile {tls.ca}
 certfile {tls.certificate}
 keyfile {tls.key}
+crlfile {crl}
 tls_version tlsv1.2
 require_certificate true
 use_identity_as_username true
@@ -83,10 +92,17 @@ use_username_as_clientid true
 
 
 class MosquittoBroker:
-    """Restarts a mosquitto that died, after a growing pause."""
+    """Restarts a mosquitto that died, after a growing pause.
 
-    def __init__(self, config: BrokerConfig, folder: Path, identity: BrokerIdentity, *, port: int, name: str) -> None:
+    mosquitto asks for certificates and the revocation list when a connection is made, and never again. So a session that is
+    open when its certificate is revoked is taken over by the hub, with a certificate of the same name.
+    """
+
+    def __init__(
+        self, config: BrokerConfig, folder: Path, identity: BrokerIdentity, authority: Authority, *, port: int, name: str
+    ) -> None:
         self._config = config
+        self._authority = authority
         self._folder = folder.absolute()
         self._identity = identity
         self._address = BrokerAddress(host=name, port=port, protocol=PROTOCOL)
@@ -139,6 +155,29 @@ class MosquittoBroker:
     def alive(self) -> bool:
         return self.pid is not None and reachable(self._local, self._identity.hub)
 
+    def refuse(self, refusals: Refusals) -> None:
+        write_atomic(self._crl_file, refusals.crl_pem.encode(), mode=0o644)
+        self._reload()
+        if self.pid is None:
+            return  # whoever comes next is looked up in the list
+        for tenant, device in refusals.newly:
+            take_over(self._local, self._identity.hub.ca, device, self._authority.takeover(device, tenant))
+            log.info("session ended", extra={"device": device, "tenant": tenant})
+
+    def renew(self) -> None:
+        self._identity.renew()
+        self._reload()
+
+    def _reload(self) -> None:
+        """The list and its own certificate are read again; nobody is disconnected."""
+        process = self._process
+        if process is not None:
+            process.send_signal(signal.SIGHUP)
+
+    @property
+    def _crl_file(self) -> Path:
+        return self._folder / "crl.pem"
+
     @property
     def _config_file(self) -> Path:
         return self._folder / "mosquitto.conf"
@@ -153,9 +192,13 @@ class MosquittoBroker:
             host=self._config.host,
             port=self._local.port,
             tls=self._identity.server,
+            crl=self._crl_file,
             max_packet_bytes=MAX_PACKET_BYTES,
             user=pwd.getpwuid(os.geteuid()).pw_name,  # as root it would become 'mosquitto', who cannot read our keys
         )
+        if not self._crl_file.exists():
+            nobody = self._authority.crl((), number=0, now=datetime.now(UTC), valid_for=_FIRST_LIST)
+            write_atomic(self._crl_file, nobody.encode(), mode=0o644)
         write_atomic(self._folder / "acl", ACL.encode())
         write_atomic(self._config_file, text.encode())
 
@@ -225,9 +268,14 @@ class MosquittoBroker:
                 _end(self._process)
 
     def _copy_log(self, process: "subprocess.Popen[str]") -> None:
+        """Strangers can make it complain as often as they connect: of that, only so much is kept."""
+        complaints = Seldom(_COMPLAINTS_EVERY_S, SystemClock())
         for line in process.stdout or ():
             self._last_lines.append(line.rstrip())
-            log.info("mosquitto", extra={"line": line.rstrip()})
+            if "OpenSSL Error" not in line:
+                log.info("mosquitto", extra={"line": line.rstrip()})
+            elif (before := complaints.turn()) is not None:
+                log.info("mosquitto", extra={"line": line.rstrip(), "not_logged": before})
 
 
 def _end_orphan(pid: int) -> None:

@@ -35,7 +35,7 @@ def open_broker(
     identity = make_identity(authority, folder, config.host, names)
     port = config.port or _free_port(config.host)
     if config.kind == "mosquitto" or (config.kind == "auto" and shutil.which(config.binary)):
-        return MosquittoBroker(config, folder, identity, port=port, name=names[0])
+        return MosquittoBroker(config, folder, identity, authority, port=port, name=names[0])
     if config.kind == "auto":
         log.warning("no mosquitto found: using the embedded broker, which is for development only")
     return EmbeddedBroker(config, identity, port=port, name=names[0])

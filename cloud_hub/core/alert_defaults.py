@@ -76,6 +76,42 @@ _RULES = (
         clear=15.0,
         summary="a certificate of the hub expires in {value} days",
     ),
+    AlertRule(
+        name="revocation-list-old",
+        source="hub.revocation_list_days",
+        below=3.5,
+        clear=3.6,
+        severity="critical",
+        summary="the broker's revocation list expires in {value} days: past that it lets nobody in",
+    ),
+    AlertRule(
+        name="authority-expiring",
+        source="hub.issuing_days",
+        below=400.0,  # nothing that it issues outlives it: server certificates last 397 days
+        clear=401.0,
+        summary="the issuing authority expires in {value} days: run 'cloud-hub ca renew' where the root key is",
+    ),
+    AlertRule(
+        name="audit-broken",
+        source="hub.audit_broken",
+        severity="critical",
+        summary="the audit log of {value} tenants does not hold: see the hub's log and 'hubctl audit verify'",
+    ),
+    AlertRule(
+        name="root-expiring",
+        source="hub.root_days",
+        below=60.0,
+        clear=61.0,
+        summary="the root of trust expires in {value} days: two of its holders have to run 'hubctl trust rotate'",
+    ),
+    AlertRule(
+        name="signing-stopped",
+        source="hub.metadata_left",
+        below=0.3,
+        clear=0.35,
+        severity="critical",
+        summary="metadata has {value} of its life left (0..1) and is not signed again: see 'hubctl trust status'",
+    ),
     AlertRule(name="notices-dead", source="hub.dead_notices", summary="{value} notices of alerts could not be delivered"),
 )
 

@@ -83,6 +83,11 @@ SOURCES: Mapping[str, Source] = {
     "hub.broker_down": Source(Kind.HUB, "1 while the hub has no connection to the broker", 0.0, 0.0),
     "hub.ingest_lag_s": Source(Kind.HUB, "age of the oldest batch that is stored and not looked at"),
     "hub.certificate_days": Source(Kind.HUB, "days until the first of the hub's certificates expires"),
+    "hub.revocation_list_days": Source(Kind.HUB, "days until the broker's revocation list expires, which the hub signs hourly"),
+    "hub.issuing_days": Source(Kind.HUB, "days until the authority expires that issues all certificates"),
+    "hub.audit_broken": Source(Kind.HUB, "tenants whose audit log was found not to hold since the hub started", 0.0, 0.0),
+    "hub.root_days": Source(Kind.HUB, "days until the first TUF root expires; its holders have to sign the next one"),
+    "hub.metadata_left": Source(Kind.HUB, "what is left of the life of the TUF metadata that the hub signs itself, 0..1"),
     "hub.dead_notices": Source(Kind.HUB, "notices given up on in the last over_s", _HOUR, 0.0),
 }
 

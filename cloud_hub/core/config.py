@@ -16,6 +16,7 @@ class GrpcConfig:
     host: str = "127.0.0.1"  # address to listen on
     port: int = 7443  # mTLS
     enroll_port: int = 7444  # TLS without client certificates: enrolment only
+    token_port: int = 7445  # TLS without client certificates: users with a bearer token
     names: tuple[str, ...] = ("localhost", "127.0.0.1")  # in the server certificate; the first is told to devices
     max_message_bytes: int = 8 << 20
     max_concurrent: int = 256
@@ -24,6 +25,7 @@ class GrpcConfig:
     def __post_init__(self) -> None:
         _check_port("grpc.port", self.port)
         _check_port("grpc.enroll_port", self.enroll_port)
+        _check_port("grpc.token_port", self.token_port)
         if not self.names:
             raise ConfigError("'grpc.names' must hold at least one name: the first is told to devices")
 
@@ -156,7 +158,8 @@ class HubConfig:
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    certificate_days: int = 3650  # of devices: they cannot renew theirs yet, and an expired one locks its device out
+    certificate_days: int = 90  # of devices, which renew theirs at two thirds of it
+    renew_grace_days: int = 730  # a certificate that expired this long ago still gets its device a new one
     token_ttl_s: int = 3600
     log_level: str = "INFO"
 

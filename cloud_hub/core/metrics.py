@@ -4,7 +4,9 @@ Each hub has a registry of its own, so that several can live in one process. The
 too many of them for one time series each.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from cloud_hub.core.call_metrics import CallMetrics
 
 NAMESPACE = "tideline_hub"
 
@@ -14,22 +16,12 @@ _GROUP = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class HubMetrics:
-    """All are thread-safe."""
+    """All are thread-safe but ``calls``, which is the event loop's."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.grpc_calls = Counter(
-            "grpc_calls", "gRPC calls that ended", ["method", "code"], namespace=NAMESPACE, registry=registry
-        )
-        self.grpc_call_seconds = Histogram(
-            "grpc_call_seconds",
-            "How long gRPC calls took; of a stream, all of it",
-            ["method"],
-            namespace=NAMESPACE,
-            registry=registry,
-            buckets=_SLOW_S,
-        )
-        self.grpc_calls_open = Gauge("grpc_calls_open", "gRPC calls under way", namespace=NAMESPACE, registry=registry)
+        self.calls = CallMetrics(NAMESPACE, _SLOW_S)
+        registry.register(self.calls)
         self.ingest_commit_seconds = self._histogram("ingest_commit_seconds", "To land one group of messages, durably", _FAST_S)
         self.ingest_group_messages = self._histogram("ingest_group_messages", "Messages landed in one transaction", _GROUP)
         self.fold_seconds = self._histogram("fold_seconds", "To unfold one group of batches, durably", _SLOW_S)

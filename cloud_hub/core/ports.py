@@ -1,7 +1,7 @@
 """What the hub's parts promise each other across packages that do not know each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,15 @@ class TlsFiles:
     ca: Path
     certificate: Path
     key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """Certificates that no longer let anybody in."""
+
+    crl_pem: str = field(repr=False)  # the same, signed by the authority that issued them
+    serials: frozenset[int]
+    newly: Sequence[tuple[TenantId, DeviceId]] = ()  # whose open sessions are to end
 
 
 class Broker(Protocol):
@@ -57,6 +66,18 @@ class Broker(Protocol):
 
     def alive(self) -> bool:
         """Whether a TLS connection can be made now."""
+
+    def refuse(self, refusals: Refusals) -> None:
+        """Let nobody in with one of these from now on, and end the open sessions of those newly refused.
+
+        Before ``start`` it only takes note. A device that has a good certificate besides comes back by itself.
+
+        Raises:
+            OSError: the list could not be written, or a session not be ended; call again.
+        """
+
+    def renew(self) -> None:
+        """New certificates for the broker and the hub's own clients; open connections stay. Raises OSError."""
 
 
 class WindowListener(Protocol):

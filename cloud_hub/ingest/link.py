@@ -82,9 +82,11 @@ class Link:
         self._wake_r.setblocking(False)
         self._wake_w.setblocking(False)
         self._thread: threading.Thread | None = None
-        self._client = self._make_client(tls)
+        self._tls = tls
+        self._context = sockets.context(tls)
+        self._client = self._make_client()
 
-    def _make_client(self, tls: TlsFiles) -> Client:
+    def _make_client(self) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
@@ -92,7 +94,7 @@ class Link:
             protocol=MQTTProtocolVersion.MQTTv311,
         )
         client.max_inflight_messages_set(_IN_FLIGHT)
-        client.tls_set_context(sockets.context(tls))
+        client.tls_set_context(self._context)
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_socket_register_write = self._wake  # makes publish leave the writing to our thread
@@ -158,6 +160,7 @@ class Link:
         while not self._closing.is_set():
             started = time.monotonic()
             try:
+                self._context.load_cert_chain(self._tls.certificate, self._tls.key)  # they may have been renewed
                 keepalive_s = _KEEPALIVE_S if self._persistent else _SHARE_KEEPALIVE_S
                 self._client.connect(self._address.host, self._address.port, keepalive=keepalive_s)
                 self._pump()

@@ -9,4 +9,5 @@ from cloud_hub.core.ports import BrokerAddress
 class Addresses:
     hub: str  # host:port, mTLS
     enroll: str  # host:port, server-side TLS
+    tokens: str  # host:port, server-side TLS and a bearer token with each call
     broker: BrokerAddress

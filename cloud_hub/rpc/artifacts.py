@@ -12,7 +12,7 @@ from protos.contract import ids
 from protos.v1 import artifacts_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Artifacts"]
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 64 << 10  # a device gives up after half a minute without one: that must be enough for 2 kB/s
 
 
 class ArtifactsServicer:

@@ -1,76 +1,90 @@
-"""Who calls: the subject of the peer's certificate, which TLS has already checked against our authority."""
+"""What a caller shows for itself: a client certificate whose key TLS has seen used, or a bearer token. Whom that makes the
+caller is the database's to say: ``cloud_hub.services.access``."""
 
-import hashlib
+import ipaddress
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
 
+import grpc
 from cryptography import x509
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloud_hub.core.model import Principal, Role
-from cloud_hub.rpc.errors import Unauthenticated
-from protos.contract import ids
-from protos.contract.errors import InvalidId
+from cloud_hub.services.access import CertificateProof, Proof, Unwelcome, token_proof
+from cloud_hub.trust.csr import fingerprint
 
-_USER_PREFIX = "user:"  # a colon cannot occur in a device id
-_CACHED_PEERS = 4096
-_ROLES = {role.value: role for role in (Role.DEVICE, Role.ADMIN)}
+Context = grpc.aio.ServicerContext[Any, Any]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    principal: Principal
-    serial: int = 0
-    expires_at: datetime | None = None  # None: no certificate, nothing to expire
+_CACHED_CERTIFICATES = 4096
+_BEARER = "bearer "
+_MAX_AUTHORIZATION = 256  # characters; ours are a third of it
 
 
-ANONYMOUS = Peer(principal=Principal(role=Role.ANONYMOUS, name=""))
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A port, as far as it matters who comes in."""
+
+    show: Callable[[Context], Proof | None]  # None: a stranger; raises Unwelcome
+    needs: str  # what strangers are told
+    strangers: bool  # whether anyone can connect: then no request is read before its caller is known
 
 
-class Peers:
-    """Parses a certificate once and remembers it by its digest."""
+class Certificates:
+    """Parses a certificate once and remembers it."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Peer] = OrderedDict()
+        self._known: OrderedDict[bytes, CertificateProof] = OrderedDict()  # by their PEM, about a kilobyte each
 
-    def of(self, auth_context: Mapping[str, Iterable[bytes]]) -> Peer:
-        """Raises Unauthenticated for a certificate that names nobody."""
-        pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
-        if pem is None:
-            return ANONYMOUS
-        key = hashlib.sha256(pem).digest()
-        peer = self._known.get(key)
-        if peer is None:
-            peer = self._known[key] = peer_of(pem)
-            if len(self._known) > _CACHED_PEERS:
+    def shown(self, context: Context) -> Proof | None:
+        shown = context.auth_context().get("x509_pem_cert")
+        if not shown:
+            return None
+        (pem,) = shown  # TLS knows of one
+        proof = self._known.get(pem)
+        if proof is None:
+            proof = self._known[pem] = certificate_proof(pem)
+            if len(self._known) > _CACHED_CERTIFICATES:
                 self._known.popitem(last=False)
-        return peer
+        return proof
 
 
-def peer_of(pem: bytes) -> Peer:
-    """CN names the caller, O the tenant, OU the role. Raises Unauthenticated."""
+def certificate_proof(pem: bytes) -> CertificateProof:
+    """Raises Unwelcome for what is no certificate of an EC key."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-        subject = certificate.subject
-        name, role = _one(subject, NameOID.COMMON_NAME), _one(subject, NameOID.ORGANIZATIONAL_UNIT_NAME)
-        principal = Principal(
-            role=_ROLES[role],
-            name=_user(name) if role == Role.ADMIN else ids.device_id(name),
-            tenant=ids.tenant_id(_one(subject, NameOID.ORGANIZATION_NAME)),
-        )
-    except (ValueError, KeyError) as error:  # InvalidId is a ValueError
-        raise Unauthenticated("the client certificate names no user or device: use one that this hub issued") from error
-    return Peer(principal=principal, serial=certificate.serial_number, expires_at=certificate.not_valid_after_utc)
+        key = certificate.public_key()
+    except ValueError as error:
+        raise Unwelcome("the client certificate cannot be read") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise Unwelcome("the client certificate is not for an EC key: use one that this hub issued")
+    return CertificateProof(f"{certificate.serial_number:x}", fingerprint(key))
 
 
-def _one(subject: x509.Name, kind: ObjectIdentifier) -> str:
-    (attribute,) = subject.get_attributes_for_oid(kind)
-    return str(attribute.value)
+def bearer(context: Context) -> Proof | None:
+    """Of the header ``authorization: Bearer <token>``; None where there is no such header."""
+    found = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    if not found:
+        return None
+    value = found[0]
+    if len(found) > 1 or not isinstance(value, str) or len(value) > _MAX_AUTHORIZATION or not value[:7].lower() == _BEARER:
+        raise Unwelcome("the header must be `authorization: Bearer <token>`, once")
+    return token_proof(value[7:])
 
 
-def _user(common_name: str) -> str:
-    if not common_name.startswith(_USER_PREFIX):
-        raise InvalidId(f"a user's common name starts with {_USER_PREFIX!r}, got {common_name[:80]!r}")
-    return common_name.removeprefix(_USER_PREFIX)
+def nothing(context: Context) -> Proof | None:
+    """Whatever is shown on a port for strangers, they stay strangers."""
+    return None
+
+
+def source_of(peer: str) -> str:
+    """The address of gRPC's ``ipv4:10.0.0.7:41414``, without the port; whatever else a peer is, as gRPC says it."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return peer
+    host = unquote(rest).rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return peer

@@ -1,4 +1,4 @@
-"""Enrollment: a token and a CSR for a certificate."""
+"""Enrollment: a token, or an older certificate, and a CSR for a certificate."""
 
 from cloud_hub.rpc.addresses import Addresses
 from cloud_hub.rpc.guard import Call
@@ -19,6 +19,11 @@ class EnrollmentServicer:
         enrolled = await self._threads.call(self._enrollment.enroll, request.token, request.csr_pem, request.board)
         return reply_to_pb(enrolled, self._addresses)
 
+    async def Renew(self, request: pb.RenewRequest, call: Call) -> pb.RenewReply:
+        args = (request.certificate_pem, request.csr_pem, request.signature)
+        renewed = await self._threads.call(self._enrollment.renew, *args)
+        return pb.RenewReply(certificate_pem=renewed.certificate_pem, ca_pem=renewed.ca_pem)
+
 
 def reply_to_pb(enrolled: Enrolled, addresses: Addresses) -> pb.EnrollReply:
     broker = addresses.broker
@@ -29,4 +34,5 @@ def reply_to_pb(enrolled: Enrolled, addresses: Addresses) -> pb.EnrollReply:
         ca_pem=enrolled.ca_pem,
         hub_address=addresses.hub,
         broker=pb.Broker(host=broker.host, port=broker.port, protocol=broker.protocol),
+        enroll_address=addresses.enroll,
     )

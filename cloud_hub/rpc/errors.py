@@ -12,27 +12,28 @@ _log = logging.getLogger(__name__)
 
 MAX_DETAILS = 1500  # characters; details travel in trailers, which clients bound at 8 KiB
 
+
+class TookTooLong(errors.HubError):
+    """The hub's own time limit for a call."""
+
+
 _STATUS: tuple[tuple[type[Exception], StatusCode], ...] = (
     (errors.NotFound, StatusCode.NOT_FOUND),
     (errors.Conflict, StatusCode.ALREADY_EXISTS),
     (errors.Invalid, StatusCode.INVALID_ARGUMENT),
     (errors.NotReady, StatusCode.FAILED_PRECONDITION),
+    (errors.Unauthenticated, StatusCode.UNAUTHENTICATED),  # before what it is a kind of
     (errors.Denied, StatusCode.PERMISSION_DENIED),
     (errors.Unavailable, StatusCode.UNAVAILABLE),
     (errors.Exhausted, StatusCode.RESOURCE_EXHAUSTED),
+    (TookTooLong, StatusCode.DEADLINE_EXCEEDED),
     (errors.BadArtifact, StatusCode.DATA_LOSS),
     (ContractError, StatusCode.INVALID_ARGUMENT),
 )
 
 
-class Unauthenticated(errors.Denied):
-    """The certificate does not say who calls, or no longer may."""
-
-
 def status_of(error: Exception, method: str) -> tuple[StatusCode, str]:
     """What the caller is told. An unknown error is a bug: it is logged whole, and told as an incident number only."""
-    if isinstance(error, Unauthenticated):
-        return StatusCode.UNAUTHENTICATED, _bounded(str(error))
     for kind, code in _STATUS:
         if isinstance(error, kind):
             return code, _bounded(str(error))

@@ -1,41 +1,28 @@
-"""Two gRPC servers: one for callers with a certificate, one for devices that want theirs."""
+"""Three gRPC servers: for callers with a certificate, for users with a token, and for devices that want a certificate."""
 
 import asyncio
+import ipaddress
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 
 from cloud_hub.core.config import GrpcConfig
+from cloud_hub.core.errors import NotReady
 from cloud_hub.core.metrics import HubMetrics
-from cloud_hub.core.model import Role
 from cloud_hub.core.ports import BrokerAddress
-from cloud_hub.rpc import (
-    alerts,
-    artifacts,
-    datasets,
-    drift,
-    enrollment,
-    fleet,
-    health,
-    registry,
-    rollouts,
-    streams,
-    telemetry,
-    training,
-)
+from cloud_hub.rpc import enrollment, health
 from cloud_hub.rpc.addresses import Addresses
-from cloud_hub.rpc.auth import Peer
+from cloud_hub.rpc.admission import Admission
+from cloud_hub.rpc.auth import Certificates, Door, bearer, nothing
 from cloud_hub.rpc.credentials import ServerCertificate
-from cloud_hub.rpc.errors import Unauthenticated
-from cloud_hub.rpc.guard import Admit, Guard
+from cloud_hub.rpc.guard import Guard
+from cloud_hub.rpc.record import Record
 from cloud_hub.rpc.services import Services
 from cloud_hub.rpc.threads import Threads
-from cloud_hub.services.fleet import FleetService
+from cloud_hub.rpc.wiring import hub_handlers
 from cloud_hub.trust.authority import Authority
 from edge_agent.core.clock import Clock
-from protos.contract.ids import DeviceId
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +32,13 @@ _ENROLL_MESSAGE_BYTES = 64 << 10  # strangers speak here
 _ENROLL_CONCURRENT = 32
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000  # a peer that vanished is noticed, and NATs keep the way open
 _MIN_PING_MS = 10_000  # clients may ping this often
+_HANDSHAKE_MS = 20_000
+_STRANGER_CONNECTIONS = 1024  # of a port where anyone can connect
+_STRANGER_IDLE_MS = 300_000
 
 
 class HubServer:
-    """Both servers, bound to their ports."""
+    """All servers, bound to their ports."""
 
     def __init__(
         self,
@@ -56,22 +46,30 @@ class HubServer:
         addresses: Addresses,
         probe: health.HealthServicer,
         threads: Threads,
+        admission: Admission,
+        record: Record,
     ) -> None:
         self.addresses = addresses
         self._servers = servers
         self._health = probe
         self._threads = threads
+        self._admission = admission
+        self._record = record
 
     async def start(self) -> None:
+        self._admission.start()
         for server in self._servers:
             await server.start()
-        _log.info("serving gRPC", extra={"hub": self.addresses.hub, "enroll": self.addresses.enroll})
+        told = self.addresses
+        _log.info("serving gRPC", extra={"hub": told.hub, "enroll": told.enroll, "tokens": told.tokens})
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Take no new calls, let running ones end within ``grace_s``, cancel the rest."""
         self._health.stop()
         for server in self._servers:
             await server.stop(grace_s)
+        await self._admission.stop()
+        await self._record.settle()
         await asyncio.to_thread(self._threads.close)  # use cases that run end; the loop goes on telling their callers
 
 
@@ -89,74 +87,99 @@ def build_server(
     config: GrpcConfig,
     clock: Clock,
     metrics: HubMetrics | None = None,
+    insecure_dev: bool = False,
 ) -> HubServer:
-    """Bind both ports and wire every service. Call it on the event loop that will serve.
+    """Bind the ports and wire every service. Call it on the event loop that will serve.
 
+    Args:
+        insecure_dev: tokens travel in plain text, so nothing but this machine may listen.
     Raises:
         RuntimeError: a port is in use.
+        NotReady: ``insecure_dev`` on an address that others can reach.
     """
+    if insecure_dev:
+        _check_alone(config)
     certificate = ServerCertificate(authority, config.names, clock)
-    hub = _bind(config, config.port, certificate, client_certificates=True)
-    enroll = _bind(config, config.enroll_port, certificate, client_certificates=False)
+    hub = _bind(config, config.port, certificate.credentials(client_certificates=True))
+    enroll = _bind(config, config.enroll_port, certificate.credentials(client_certificates=False), _enrolment(config))
+    tls = None if insecure_dev else certificate.credentials(client_certificates=False)
+    tokens = _bind(config, config.token_port, tls, _strangers())
     addresses = Addresses(
         hub=f"{config.names[0]}:{hub.number}",
         enroll=f"{config.names[0]}:{enroll.number}",
+        tokens=f"{config.names[0]}:{tokens.number}",
         broker=broker,
     )
-    threads = Threads(config.threads)
-    guard = Guard(admit=_device_gate(services.fleet, threads), clock=clock, metrics=metrics or HubMetrics())
-    probe = health.HealthServicer()
-    hub.server.add_generic_rpc_handlers(_hub_handlers(guard, services, addresses, threads, clock, probe))
-    stranger = enrollment.EnrollmentServicer(services.enrollment, addresses, threads)
-    enroll.server.add_generic_rpc_handlers([guard.service(enrollment.SERVICE, stranger), guard.service(health.SERVICE, probe)])
-    return HubServer((enroll.server, hub.server), addresses, probe, threads)
-
-
-def _hub_handlers(
-    guard: Guard, services: Services, addresses: Addresses, threads: Threads, clock: Clock, probe: health.HealthServicer
-) -> "list[grpc.GenericRpcHandler[Any, Any]]":
-    """Everything but enrolment."""
-    return [
-        guard.service(health.SERVICE, probe),
-        guard.service(fleet.SERVICE, fleet.FleetServicer(services.fleet, services.enrollment, addresses, threads)),
-        guard.service(registry.SERVICE, registry.RegistryServicer(services.registry, threads)),
-        guard.service(artifacts.SERVICE, artifacts.ArtifactsServicer(services.registry, services.artifacts, threads)),
-        guard.service(rollouts.SERVICE, rollouts.RolloutsServicer(services.rollouts, threads)),
-        guard.service(training.SERVICE, training.TrainingServicer(services.training, threads)),
-        guard.service(datasets.SERVICE, datasets.DatasetsServicer(services.datasets, threads)),
-        guard.service(telemetry.SERVICE, telemetry.TelemetryServicer(services.telemetry, services.readings, clock, threads)),
-        guard.service(drift.SERVICE, drift.DriftServicer(services.drift, threads)),
-        guard.service(streams.SERVICE, streams.StreamsServicer(services.streams, threads)),
-        guard.service(alerts.SERVICE, alerts.AlertsServicer(services.alerts, threads)),
-    ]
-
-
-def _bind(config: GrpcConfig, port: int, certificate: ServerCertificate, *, client_certificates: bool) -> _Port:
-    message_bytes = config.max_message_bytes if client_certificates else _ENROLL_MESSAGE_BYTES
-    server = grpc.aio.server(
-        maximum_concurrent_rpcs=config.max_concurrent if client_certificates else _ENROLL_CONCURRENT,
-        options=[
-            ("grpc.max_receive_message_length", message_bytes),
-            ("grpc.max_send_message_length", config.max_message_bytes),
-            ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-            ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-            ("grpc.max_concurrent_streams", _MAX_STREAMS),
-            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-            ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_MS),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.so_reuseport", 0),  # a second hub on the port is an error, not a silent sharer
-        ],
+    threads, probe = Threads(config.threads), health.HealthServicer()
+    admission, record = Admission(services.access, threads, clock), Record(services.audit, threads, clock)
+    guard = Guard(
+        admission=admission,
+        record=record,
+        clock=clock,
+        metrics=(metrics or HubMetrics()).calls,
+        user_calls=max(1, config.max_concurrent // 2),
     )
-    credentials = certificate.credentials(client_certificates=client_certificates)
-    return _Port(server, server.add_secure_port(f"{config.host}:{port}", credentials))
+    certified = Door(Certificates().shown, "a client certificate", strangers=False)
+    bearers = Door(bearer, "a bearer token", strangers=True)
+    strangers = Door(nothing, "a client certificate", strangers=True)
+    for door, port in ((certified, hub), (bearers, tokens)):
+        port.server.add_generic_rpc_handlers(hub_handlers(guard, door, services, addresses, threads, clock, probe))
+    enroll.server.add_generic_rpc_handlers(
+        [
+            guard.service(
+                enrollment.SERVICE, enrollment.EnrollmentServicer(services.enrollment, addresses, threads), strangers
+            ),
+            guard.service(health.SERVICE, probe, strangers),
+        ]
+    )
+    return HubServer((enroll.server, tokens.server, hub.server), addresses, probe, threads, admission, record)
 
 
-def _device_gate(fleet: FleetService, threads: Threads) -> Admit:
-    async def admit(peer: Peer) -> None:
-        """A deleted or re-enrolled device's old certificate stays valid for TLS: the fleet has the last word."""
-        who = peer.principal
-        if who.role is Role.DEVICE and not await threads.call(fleet.certified, DeviceId(who.name), peer.serial):
-            raise Unauthenticated(f"this is not the current certificate of device {who.name}: enrol it again")
+def _bind(
+    config: GrpcConfig, port: int, credentials: grpc.ServerCredentials | None, limits: dict[str, int] | None = None
+) -> _Port:
+    """``credentials`` None: plain text. ``limits`` of this port, where they differ."""
+    chosen = {
+        "concurrent": config.max_concurrent,
+        "grpc.max_receive_message_length": config.max_message_bytes,  # of what a compressed message unfolds to as well
+        "grpc.max_send_message_length": config.max_message_bytes,
+        "grpc.max_metadata_size": _MAX_METADATA_BYTES,
+        "grpc.absolute_max_metadata_size": _MAX_METADATA_BYTES,
+        "grpc.max_concurrent_streams": _MAX_STREAMS,
+        "grpc.keepalive_time_ms": _KEEPALIVE_MS,
+        "grpc.keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_MS,
+        "grpc.http2.min_ping_interval_without_data_ms": _MIN_PING_MS,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.server_handshake_timeout_ms": _HANDSHAKE_MS,
+        "grpc.so_reuseport": 0,  # a second hub on the port is an error, not a silent sharer
+    } | (limits or {})
+    server = grpc.aio.server(maximum_concurrent_rpcs=chosen.pop("concurrent"), options=list(chosen.items()))
+    address = f"{config.host}:{port}"
+    number = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+    return _Port(server, number)
 
-    return admit
+
+def _strangers() -> dict[str, int]:
+    """Limits of a port where anyone can connect."""
+    return {
+        "grpc.max_allowed_incoming_connections": _STRANGER_CONNECTIONS,
+        "grpc.max_connection_idle_ms": _STRANGER_IDLE_MS,
+    }
+
+
+def _enrolment(config: GrpcConfig) -> dict[str, int]:
+    return _strangers() | {
+        "concurrent": _ENROLL_CONCURRENT,
+        "grpc.max_receive_message_length": min(_ENROLL_MESSAGE_BYTES, config.max_message_bytes),
+    }
+
+
+def _check_alone(config: GrpcConfig) -> None:
+    """Raises NotReady."""
+    try:
+        loopback = config.host == "localhost" or ipaddress.ip_address(config.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise NotReady(f"--insecure-dev sends tokens in plain text: set grpc.host to 127.0.0.1, it is {config.host}")
+    _log.warning("INSECURE: the token port speaks plain text; this is for development on one machine only")

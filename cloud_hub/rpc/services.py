@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
+from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
@@ -13,11 +15,17 @@ from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
+from cloud_hub.services.trust import TrustService
+from cloud_hub.services.users import UserService
 from cloud_hub.store.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
+    access: AccessService
+    users: UserService
+    audit: AuditService
+    trust: TrustService
     enrollment: EnrollmentService
     fleet: FleetService
     registry: RegistryService

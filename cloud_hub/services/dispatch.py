@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime
 
-from cloud_hub.core.errors import NotReady
+from cloud_hub.core.errors import Invalid, NotFound, NotReady
 from cloud_hub.core.model import Device, ModelVersion, Rollout
 from cloud_hub.services.fleet import FleetService, board_named
 from cloud_hub.services.registry import RegistryService, find_version
@@ -12,7 +12,7 @@ from cloud_hub.store import rollout_devices
 from cloud_hub.store.database import Tx
 from cloud_hub.store.rollout_devices import Touched
 from protos.contract.errors import InvalidValue
-from protos.contract.ids import DeviceId, TenantId
+from protos.contract.ids import DeviceId, ModelName, TenantId
 from protos.contract.twin import DesiredTwin, ModelAssignment, ReportedTwin
 from protos.contract.update import FINAL, UpdateState
 
@@ -31,13 +31,23 @@ class Dispatcher:
         self._fleet = fleet
 
     def dispatch(self, tx: Tx, tenant: TenantId, rollout: Rollout, now: datetime) -> int:
-        """Ask up to BATCH waiting devices of the waves so far; how many there were."""
+        """Ask up to BATCH waiting devices of the waves so far; how many were asked or need not be.
+
+        Devices wait until what they are to run is signed: a device could not verify it before.
+        """
         waiting = rollout_devices.waiting(tx, rollout.id, rollout.wave, BATCH)
-        devices = fleet_store.find_many(tx, waiting)
-        if devices:
-            version = find_version(tx, tenant, rollout.model, rollout.version)
-            for device in devices.values():
-                self._ask(tx, rollout.id, version, device, now)
+        devices = list(fleet_store.find_many(tx, waiting).values())
+        if not devices:
+            return 0
+        version = find_version(tx, tenant, rollout.model, rollout.version)
+        others = [device for device in devices if not _runs(device, version)]
+        for device in devices:
+            if _runs(device, version):
+                rollout_devices.put_state(tx, rollout.id, device.id, UpdateState.COMMITTED, "it ran this version already", now)
+        if others and not self._registry.offer(tx, tenant, rollout.model, rollout.version):
+            return len(devices) - len(others)
+        for device in others:
+            self._ask(tx, rollout.id, version, device, now)
         return len(devices)
 
     def record(self, tx: Tx, id: str, device: DeviceId, twin: ReportedTwin, now: datetime) -> bool:
@@ -66,7 +76,15 @@ class Dispatcher:
 
     def send_back(self, tx: Tx, id: str, now: datetime) -> None:
         """Every dispatched device that still follows the rollout is asked for what it ran before, as a new generation."""
-        for touched, device in _following(tx, id):
+        following = _following(tx, id)
+        # each version once: offered device by device, two of them would overtake one another every time
+        for tenant, name, version in dict.fromkeys(
+            (device.tenant, touched.previous.name, touched.previous.version)
+            for touched, device in following
+            if touched.previous
+        ):
+            self._take_back(tx, tenant, name, version)
+        for touched, device in following:
             before = touched.previous
             self._fleet.ask(tx, device, before, id)
             if touched.state in _REFUSED:
@@ -79,10 +97,14 @@ class Dispatcher:
                 state, reason = UpdateState.SUPERSEDED, "called off"
             rollout_devices.put_state(tx, id, device.id, state, reason, now)
 
+    def _take_back(self, tx: Tx, tenant: TenantId, name: ModelName, version: int) -> None:
+        """A device goes back to an older version only where the hub has released that anew."""
+        try:
+            self._registry.offer(tx, tenant, name, version)
+        except (NotFound, Invalid) as error:  # devices run what this hub never published: then they stay where they are
+            log.warning("cannot be released anew", extra={"model": name, "version": version, "reason": str(error)})
+
     def _ask(self, tx: Tx, id: str, version: ModelVersion, device: Device, now: datetime) -> None:
-        if _runs(device, version):
-            rollout_devices.put_state(tx, id, device.id, UpdateState.COMMITTED, "it ran this version already", now)
-            return
         runtimes = device.reported.runtimes if device.reported else ()
         try:
             variant, assignment = self._registry.assignment(version, board_named(device.board), runtimes)

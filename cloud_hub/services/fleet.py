@@ -2,18 +2,20 @@
 
 import builtins
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 
 import firmware_images
 from cloud_hub.core import pages
 from cloud_hub.core.errors import Invalid, NotFound
 from cloud_hub.core.labels import checked_labels, checked_selector
-from cloud_hub.core.model import Device, Principal
+from cloud_hub.core.model import Credential, Device, Principal
 from cloud_hub.core.pages import Page
-from cloud_hub.store import episodes, outbox, rollout_devices
+from cloud_hub.store import certificates, enrollment, episodes, outbox, rollout_devices
 from cloud_hub.store import fleet as store
+from cloud_hub.store.certificates import Certificate
 from cloud_hub.store.database import Database, Tx
 from edge_agent.core.clock import Clock
 from protos.contract.boards import Board
@@ -28,14 +30,16 @@ MAX_GENERATION = 1 << 53  # no hub counts so far; a device that says so is broke
 class FleetService:
     """Users see their own tenant's devices only; another tenant's are NotFound."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, *, on_revoked: Callable[[], None] = lambda: None) -> None:
+        """``on_revoked`` is called after a device was deleted, and its certificates with it."""
         self._db = db
         self._clock = clock
+        self._on_revoked = on_revoked
 
     def get(self, who: Principal, id: DeviceId) -> Device:
         """Raises NotFound."""
         with self._db.read() as tx:
-            return owned(tx, who, id)
+            return with_credentials(tx, [owned(tx, who, id)], self._clock.now())[0]
 
     def list(self, who: Principal, selector: Mapping[str, str], page: Page) -> tuple[builtins.list[Device], str]:
         """Devices in the order of their ids, and the token of the next page: empty at the end. Raises Invalid."""
@@ -43,6 +47,7 @@ class FleetService:
         selector = checked_selector(selector)
         with self._db.read() as tx:
             devices = store.matching(tx, who.tenant, selector, after=page.token, limit=page.size + 1)
+            devices = with_credentials(tx, devices, self._clock.now())
         following = devices[page.size - 1].id if len(devices) > page.size else ""
         return devices[: page.size], following
 
@@ -50,27 +55,25 @@ class FleetService:
         """Replaces all labels. Raises NotFound, Invalid."""
         labels = checked_labels(labels)
         with self._db.write() as tx:
-            device = owned(tx, who, id)
+            device = with_credentials(tx, [owned(tx, who, id)], self._clock.now())[0]
             store.put_labels(tx, id, labels)
         log.info("labels set", extra={"device": id, "by": who.name})
         return replace(device, labels=labels)
 
     def delete(self, who: Principal, id: DeviceId) -> None:
-        """Its certificate, its token and its place in running rollouts are void, its drift is over; its telemetry stays.
+        """Its certificates, its token and its place in running rollouts are void, its drift is over; its telemetry stays.
 
         Raises NotFound.
         """
+        now = self._clock.now()
         with self._db.write() as tx:
             owned(tx, who, id)
             rollout_devices.forget(tx, id)
-            episodes.close_all(tx, id, self._clock.now(), "the device was deleted")
+            episodes.close_all(tx, id, now, "the device was deleted")
+            certificates.revoke(tx, certificates.DEVICE, id, now, f"{who.name}: the device was deleted")
             store.remove(tx, id)
         log.info("device deleted", extra={"device": id, "by": who.name})
-
-    def certified(self, id: DeviceId, serial: int) -> bool:
-        """Whether this is the certificate the device was given last: that of a deleted or newly enrolled device is not."""
-        with self._db.read() as tx:
-            return store.certificate_serial(tx, id) == f"{serial:x}"
+        self._on_revoked()
 
     def tenants(self, tx: Tx, devices: Sequence[DeviceId]) -> dict[DeviceId, TenantId]:
         """Whose each device is; one that is not known is left out."""
@@ -115,7 +118,8 @@ class FleetService:
 
     def ask(self, tx: Tx, device: Device, model: ModelAssignment | None, rollout_id: str = "") -> DesiredTwin:
         """``set_desired`` of a device that was read in this transaction."""
-        twin = DesiredTwin(generation=device.desired.generation + 1, model=model, rollout_id=rollout_id)
+        generation, renew_before = device.desired.generation + 1, device.desired.renew_before
+        twin = DesiredTwin(generation=generation, model=model, rollout_id=rollout_id, renew_before=renew_before)
         store.put_desired(tx, device.id, twin)
         return twin
 
@@ -152,6 +156,32 @@ def known(tx: Tx, tenant: TenantId, id: DeviceId) -> Device:
     if device is None or device.tenant != tenant:
         raise _unknown(id)
     return device
+
+
+def with_credentials(tx: Tx, devices: Sequence[Device], now: datetime) -> list[Device]:
+    """The same with the newest certificate of each, and the key that waits for approval."""
+    found = [device.id for device in devices]
+    newest, waiting = certificates.newest(tx, found), enrollment.waiting(tx, found, now)
+    return [
+        replace(
+            device,
+            credential=_credential(newest.get(device.id), device),
+            pending_fingerprint=waiting[device.id][1] if device.id in waiting else "",
+        )
+        for device in devices
+    ]
+
+
+def _credential(newest: Certificate | None, device: Device) -> Credential | None:
+    if newest is None or newest.tenant != device.tenant or newest.issued_at < device.created_at:
+        return None  # of a device that had this id before
+    return Credential(
+        serial=newest.serial,
+        issued_at=newest.issued_at,
+        expires_at=newest.expires_at,
+        revoked_at=newest.revoked_at,
+        reason=newest.reason,
+    )
 
 
 @cache

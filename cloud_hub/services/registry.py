@@ -8,6 +8,8 @@ from datetime import datetime
 
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.model import DEFAULT_TENANT, Baseline, Model, ModelVersion, Principal, Role, Variant
+from cloud_hub.services import releases
+from cloud_hub.services.firmware import FirmwareService
 from cloud_hub.store import fleet
 from cloud_hub.store import registry as store
 from cloud_hub.store.artifacts import ArtifactStore
@@ -51,6 +53,7 @@ class RegistryService:
         self._db = db
         self._artifacts = artifacts
         self._clock = clock
+        self.firmware = FirmwareService(db, artifacts, clock)
 
     def models(self, who: Principal) -> list[Model]:
         """By name."""
@@ -110,7 +113,9 @@ class RegistryService:
             if earlier is not None:
                 return earlier
             _check_free(tx, published)
-            store.add_version(tx, published.tenant, _new_version(published, self._clock.now()))
+            new = _new_version(published, self._clock.now())
+            store.add_version(tx, published.tenant, new)
+            releases.queue(tx, published.tenant, new, self._artifacts, new.created_at)
             store.put_alias(tx, published.tenant, published.name, CHALLENGER, published.version)
             version = find_version(tx, published.tenant, published.name, published.version)
         log.info("version published", extra={"model": version.name, "version": version.version, "job": version.job_id})
@@ -138,12 +143,22 @@ class RegistryService:
         )
         return variant, assignment
 
+    def offer(self, tx: Tx, tenant: TenantId, name: ModelName, version: int) -> bool:
+        """Make it what devices may go to, the newest release of its model; whether they can verify it already.
+
+        Raises NotFound, Invalid.
+        """
+        now = self._clock.now()
+        if not releases.promote(tx, tenant, name, version, now):
+            releases.queue(tx, tenant, find_version(tx, tenant, name, version), self._artifacts, now)
+        return releases.released(tx, tenant, name, version)
+
     def readable_by(self, who: Principal, digest: Digest) -> bool:
-        """Admins read every published blob of their tenant; a device those of the manifests it should run or says it runs."""
-        if who.role not in (Role.ADMIN, Role.DEVICE):
+        """Users read every published blob of their tenant; a device those of the manifests it should run or says it runs."""
+        if who.role is Role.ANONYMOUS:
             return False
         with self._db.read() as tx:
-            if who.role is Role.ADMIN:
+            if who.role is not Role.DEVICE:
                 return store.names_blob(tx, who.tenant, None, digest)
             device = fleet.find(tx, DeviceId(who.name))
             if device is None or device.tenant != who.tenant:

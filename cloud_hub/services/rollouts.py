@@ -19,6 +19,7 @@ from cloud_hub.core.model import (
 )
 from cloud_hub.core.pages import FIRST, Page
 from cloud_hub.core.waves import Step, Verdict, judge
+from cloud_hub.services import releases
 from cloud_hub.services.dispatch import Dispatcher
 from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.registry import CHAMPION, RegistryService, find_version
@@ -60,7 +61,7 @@ class RolloutService:
 
         Raises:
             NotFound: no such version.
-            NotReady: the selector matches no device.
+            NotReady: the selector matches no device, or nothing can be signed for devices yet.
             Invalid: selector or numbers cannot be used.
         """
         selector = checked_selector(selector)
@@ -164,6 +165,7 @@ class RolloutService:
     def _start(self, tx: Tx, tenant: TenantId, rollout: Rollout) -> None:
         id, now = rollout.id, rollout.created_at
         find_version(tx, tenant, rollout.model, rollout.version)
+        releases.check_ready(tx)
         planned = _planned(fleet_store.matching(tx, tenant, rollout.selector), rollout.canary)
         if not planned:
             terms = ", ".join(f"{key}={value}" for key, value in rollout.selector.items())

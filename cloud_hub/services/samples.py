@@ -12,6 +12,7 @@ MAX_IMAGE_BYTES = 4 << 20
 MAX_PIXELS = 25_000_000  # 100 MB decoded, and as much again while it is converted
 FORMATS = ("PNG", "JPEG", "PPM", "BMP")
 SPLITS = ("", "train", "val", "test")
+MAX_SCANS = 100  # of a JPEG; each goes over all pixels, and one in use has about ten
 MAX_TEXT = 255  # of a label, a source or a file name
 
 _DECODERS = threading.BoundedSemaphore(2)  # at once: a few bytes may unfold to the largest picture, in every thread there is
@@ -28,6 +29,7 @@ def check_image(image: bytes, formats: tuple[str, ...] = FORMATS) -> None:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise Invalid(f"{width} x {height} pixels, more than {MAX_PIXELS}")
+            _check_work(image, opened)
             opened.load()
             opened.convert("RGB")
     except Invalid:
@@ -38,6 +40,14 @@ def check_image(image: bytes, formats: tuple[str, ...] = FORMATS) -> None:
         raise Invalid(f"not a readable {', '.join(formats)} image") from error
     except Exception as error:  # the border to a decoder: for hostile bytes it raises almost anything
         raise Invalid(f"damaged image: {type(error).__name__}: {error}"[:300]) from error
+
+
+def _check_work(image: bytes, opened: Image.Image) -> None:
+    """Refuse what takes seconds to decode for each kilobyte. Raises Invalid."""
+    if opened.format == "JPEG" and image.count(b"\xff\xda") > MAX_SCANS:
+        raise Invalid(f"a JPEG of more than {MAX_SCANS} scans")
+    if opened.format == "BMP" and any(tile[0] == "bmp_rle" for tile in getattr(opened, "tile", ())):
+        raise Invalid("a compressed BMP: save it without compression, or as PNG")
 
 
 def check_text(what: str, text: str, *, least: int = 0) -> None:

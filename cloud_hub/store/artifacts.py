@@ -1,10 +1,12 @@
 """Blobs by content: ``sha256/ab/<hex>``. What is there is whole and durable; nothing is ever changed in place."""
 
-from collections.abc import Iterator
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cloud_hub.core.errors import BadArtifact, Invalid, NotFound
-from edge_agent.core.files import sweep, sync_folder, write_atomic
+from edge_agent.core.files import sweep, sync_folder, write_atomic, writing_atomic
 from protos.contract import ids
 from protos.contract.ids import Digest
 
@@ -31,6 +33,31 @@ class ArtifactStore:
         else:
             sync_folder(path.parent)  # another process may have renamed it just now
         return digest
+
+    @contextlib.contextmanager
+    def receiving(self, digest: Digest, size: int) -> Iterator[Callable[[bytes], None]]:
+        """``put`` for what comes piece by piece and must be what was announced: it is there once the block has ended.
+
+        Raises:
+            Invalid: it is longer or shorter than ``size`` bytes, or another blob than ``digest``: nothing is kept.
+        """
+        path, hasher, received = self._path(digest), hashlib.sha256(), 0
+        if not path.parent.exists():
+            path.parent.mkdir(exist_ok=True)
+            sync_folder(self._blobs)
+        with writing_atomic(path) as write:
+
+            def take(data: bytes) -> None:
+                nonlocal received
+                received += len(data)
+                if received > size:
+                    raise Invalid(f"blob {digest} was announced with {size} bytes, and more came")
+                hasher.update(data)
+                write(data)
+
+            yield take
+            if received != size or f"sha256:{hasher.hexdigest()}" != digest:
+                raise Invalid(f"what came, {received} bytes, is not the blob {digest} of {size} bytes")
 
     def size(self, digest: Digest) -> int:
         """Bytes. Raises NotFound."""

@@ -39,7 +39,6 @@ devices = Table(
     Column("board", Text, nullable=False),
     schema.time("created_at"),
     schema.time("enrolled_at", nullable=True),
-    Column("certificate_serial", Text),  # hex; of the one certificate that is good
     Column("presence", Integer),
     Column("status_boot", Text),
     schema.time("status_at", nullable=True),  # by the device's clock
@@ -50,6 +49,7 @@ devices = Table(
     Column("desired_manifest", Text),
     Column("desired_manifest_bytes", Integer),
     Column("desired_rollout", Text, nullable=False, default=""),
+    schema.time("desired_renew_before", nullable=True),
     Column("delivered_generation", BigInteger, nullable=False, default=0),  # what the broker holds for it
     Column("reported", LargeBinary),  # as it came over the wire
     Column("reported_name", Text),
@@ -117,13 +117,8 @@ def put_labels(tx: Tx, id: DeviceId, labels: Mapping[str, str]) -> None:
         tx.execute(insert(device_labels), [{"device": id, "key": key, "value": value} for key, value in labels.items()])
 
 
-def enrolled(tx: Tx, id: DeviceId, serial: str, at: datetime) -> None:
-    tx.execute(update(devices).where(devices.c.id == id).values(enrolled_at=at, certificate_serial=serial))
-
-
-def certificate_serial(tx: Tx, id: DeviceId) -> str | None:
-    """Of its current certificate; None where it has none or is not known."""
-    return tx.execute(select(devices.c.certificate_serial).where(devices.c.id == id)).scalar()
+def enrolled(tx: Tx, id: DeviceId, at: datetime) -> None:
+    tx.execute(update(devices).where(devices.c.id == id).values(enrolled_at=at))
 
 
 def tenants(tx: Tx, ids: Sequence[DeviceId]) -> dict[DeviceId, TenantId]:
@@ -231,6 +226,7 @@ def put_desired(tx: Tx, id: DeviceId, twin: DesiredTwin) -> None:
             desired_manifest=model.manifest_digest if model else None,
             desired_manifest_bytes=model.manifest_size_bytes if model else None,
             desired_rollout=twin.rollout_id,
+            desired_renew_before=twin.renew_before,
         )
     )
 
@@ -289,7 +285,12 @@ def desired_of(row: Row[Any]) -> DesiredTwin:
             manifest_digest=Digest(row.desired_manifest),
             manifest_size_bytes=row.desired_manifest_bytes,
         )
-    return DesiredTwin(generation=row.desired_generation, model=model, rollout_id=row.desired_rollout)
+    return DesiredTwin(
+        generation=row.desired_generation,
+        model=model,
+        rollout_id=row.desired_rollout,
+        renew_before=row.desired_renew_before,
+    )
 
 
 def _parts(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:

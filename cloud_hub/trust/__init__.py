@@ -1,1 +1,1 @@
-"""The hub's certificate authority."""
+"""Who is who, and what may be trusted."""

@@ -1,275 +1,183 @@
-"""The hub's certificate authority: EC P-256. The common name says who, O the tenant, OU the role.
+"""The hub's certificate authority: EC P-256, a root that peers trust and an issuing authority that signs all they show."""
 
-Devices carry their id as common name. Every other name holds a colon, which no device id can: ``user:<name>``, ``tl:hub``,
-``tl:ingest-<number>``.
-"""
-
-import fcntl
-import ipaddress
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from cloud_hub.core.errors import Conflict, Invalid, NotFound
+from cloud_hub.core.errors import Invalid, NotReady
 from cloud_hub.core.model import DEFAULT_TENANT, Role
+from cloud_hub.trust import subjects
+from cloud_hub.trust.csr import checked_csr
+from cloud_hub.trust.folder import Folder
+from cloud_hub.trust.issuing import Issued, Issuing, pem
+from cloud_hub.trust.root import make_issuing, make_root
+from cloud_hub.trust.subjects import HUB_NAME, USER_PREFIX, ingest_name
 from edge_agent.core.clock import Clock, SystemClock
-from edge_agent.core.files import write_atomic
 from protos.contract import ids
 from protos.contract.ids import DeviceId, TenantId
 
-HUB_NAME = "tl:hub"
-USER_PREFIX = "user:"
+__all__ = ["HUB_NAME", "MAX_INGEST", "USER_PREFIX", "Authority", "Issued", "Standing", "ingest_name"]
+
 MAX_INGEST = 16  # processes that may share the telemetry of one broker
 
-_CA_DAYS = 20 * 365  # a device trusts it from enrolment on, and has no other way to learn a new one
 _SERVER_DAYS = 397
 _USER_DAYS = 365
-_SKEW = timedelta(minutes=10)  # a device's clock may be behind ours
-_MAX_CSR_BYTES = 16 * 1024
-_MAX_NAME = 64  # X.520 ub-common-name
-_CURVE = ec.SECP256R1
-
-
-def ingest_name(number: int) -> str:
-    """Common name of the ``number``-th process that ingests; the hub itself is the first."""
-    return f"tl:ingest-{number}"
+_TAKEOVER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """A certificate with the key that was made for it."""
+class Standing:
+    """For whoever looks after the authority."""
 
-    certificate_pem: str
-    key_pem: str = field(repr=False)
+    root_expires_at: datetime
+    root_key_here: bool  # it is needed to renew only, and is safer elsewhere
+    issuing: str  # serial of the certificate that signs now, hexadecimal
+    expires_at: datetime  # of that one
+    older: int  # issuing authorities that sign nothing any more but the list of what is void
 
 
 class Authority:
-    """Issues every certificate of one hub. Thread-safe."""
+    """Issues every certificate of one hub; each comes with that of the issuing authority behind it. Thread-safe."""
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, clock: Clock) -> None:
-        self._certificate = certificate
-        self._key = key
+    def __init__(self, folder: Folder, clock: Clock) -> None:
+        """Of what is in ``folder``: see ``create`` and ``load``."""
+        self._folder = folder
         self._clock = clock
+        self._root = folder.root()
+        self._issuing = self._read()
 
     @classmethod
     def create(cls, folder: Path, *, clock: Clock | None = None) -> "Authority":
         """Make a new authority in ``folder``. Raises Conflict where one is there already."""
-        clock = clock or SystemClock()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(folder):
-            if _certificate_path(folder).exists():
-                raise Conflict(f"{folder} holds a certificate authority already: every device enrolled with it would be lost")
-            key = ec.generate_private_key(_CURVE())
-            certificate = _self_signed(key, clock)
-            write_atomic(_key_path(folder), _pem_of_key(key).encode())
-            write_atomic(_certificate_path(folder), _pem(certificate).encode(), mode=0o644)  # last: it marks the pair whole
-        return cls(certificate, key, clock)
+        clock, files = clock or SystemClock(), Folder(folder)
+        with files.locked():
+            files.check_free()
+            root, key = make_root(clock.now())
+            files.write(root, key, make_issuing(root, key, clock.now()))
+        return cls(files, clock)
 
     @classmethod
     def load(cls, folder: Path, *, clock: Clock | None = None) -> "Authority":
-        """Raises NotFound where there is none, Invalid where its files do not belong together."""
-        try:
-            certificate = x509.load_pem_x509_certificate(_certificate_path(folder).read_bytes())
-            key = serialization.load_pem_private_key(_key_path(folder).read_bytes(), password=None)
-        except FileNotFoundError as error:
-            raise NotFound(f"no certificate authority in {folder}: create one first") from error
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise Invalid(f"the certificate authority in {folder} cannot be read: restore it from a backup") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise Invalid(f"key and certificate in {folder} do not belong together: restore both from one backup")
-        return cls(certificate, key, clock or SystemClock())
+        """Needs no root key. Raises NotFound where there is none, Invalid where its files do not belong together."""
+        return cls(Folder(folder), clock or SystemClock())
 
     @property
     def ca_pem(self) -> str:
-        """What a peer trusts this hub by."""
-        return _pem(self._certificate)
+        """What a peer trusts this hub by: the root."""
+        return pem(self._root)
+
+    @property
+    def chain(self) -> str:
+        """What stands behind every certificate that is issued now."""
+        return pem(self._now.certificate)
+
+    @property
+    def expires_at(self) -> datetime:
+        """Of the issuing authority, and so of everything it signs: renew it a certificate's life before."""
+        return self._now.expires_at
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(
+            root_expires_at=self._root.not_valid_after_utc,
+            root_key_here=self._folder.has_root_key(),
+            issuing=f"{self._now.certificate.serial_number:x}",
+            expires_at=self.expires_at,
+            older=len(self._issuing) - 1,
+        )
+
+    def renew_issuing(self, *, distrust: bool = False) -> None:
+        """Sign with a new key from now on. What the older ones signed stays good until it expires.
+
+        Args:
+            distrust: an issuing key is in foreign hands: the older ones are forgotten, and since there is no revocation list
+                of theirs any more, mosquitto refuses whatever they signed, but for sessions that are open until it is started
+                again. Devices come back by renewing.
+        Raises:
+            NotReady: the root key is kept elsewhere.
+            Invalid: the root key is another root's.
+        """
+        with self._folder.locked():
+            older = self._folder.numbers()
+            self._folder.add(make_issuing(self._root, self._folder.root_key(self._root), self._clock.now()))
+            now = self._clock.now()
+            gone = [n for n in older if distrust or self._folder.issuing(n, self._root).expires_at <= now]
+            self._folder.drop(gone)
+            self._issuing = self._read()
+
+    def refresh(self) -> None:
+        """Take note of what another process has renewed. Raises Invalid."""
+        if self._folder.numbers() != tuple(self._issuing):
+            with self._folder.locked():
+                self._issuing = self._read()
 
     def sign_device(self, csr_pem: str, *, tenant: TenantId, device_id: DeviceId, days: int) -> str:
         """A client certificate for the key that signed ``csr_pem``; no name is taken from the CSR. Raises Invalid."""
-        public_key = _checked_csr(csr_pem)
-        subject = _name(ids.device_id(device_id), tenant, Role.DEVICE)
-        return self._issue(subject, public_key, days=days, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        subject = subjects.subject_of(ids.device_id(device_id), tenant, Role.DEVICE)
+        return self._sign(csr_pem, subject, days)
 
     def sign_user(
         self, name: str, *, tenant: TenantId = DEFAULT_TENANT, role: Role = Role.ADMIN, days: int = _USER_DAYS
     ) -> Issued:
         """A user's identity. Raises Invalid for a name that is empty, too long or not printable."""
-        common_name = USER_PREFIX + name
-        if not name or not name.isprintable() or len(common_name) > _MAX_NAME:
-            raise Invalid(f"user name must be 1..{_MAX_NAME - len(USER_PREFIX)} printable characters, got {name[:80]!r}")
-        return self._issue_pair(_name(common_name, tenant, role), days=days, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._client(subjects.subject_of(subjects.of_user(name), tenant, role), timedelta(days=days))
+
+    def sign_user_csr(
+        self, csr_pem: str, name: str, *, tenant: TenantId = DEFAULT_TENANT, role: Role = Role.ADMIN, days: int = _USER_DAYS
+    ) -> str:
+        """``sign_user`` for the key that signed ``csr_pem``; no name is taken from the CSR. Raises Invalid."""
+        return self._sign(csr_pem, subjects.subject_of(subjects.of_user(name), tenant, role), days)
 
     def issue_hub_client(self, name: str = HUB_NAME, *, days: int = _SERVER_DAYS) -> Issued:
         """The identity with which the hub itself connects to its broker, or with ``ingest_name`` one of those that ingest."""
-        subject = _name(name, DEFAULT_TENANT, "hub")
-        return self._issue_pair(subject, days=days, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._client(subjects.subject_of(name, DEFAULT_TENANT, subjects.HUB_ROLE), timedelta(days=days))
+
+    def takeover(self, device_id: DeviceId, tenant: TenantId) -> Issued:
+        """For five minutes the name of a device, to end its session at the broker; gRPC takes nobody by it."""
+        return self._client(subjects.subject_of(ids.device_id(device_id), tenant, subjects.HUB_ROLE), _TAKEOVER)
 
     def issue_server(self, names: Sequence[str], *, days: int = _SERVER_DAYS) -> Issued:
         """A server certificate for DNS names and IP addresses. Raises Invalid."""
         if not names:
             raise Invalid("a server certificate needs at least one name")
-        alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
-        subject = _name("tl:server", DEFAULT_TENANT, "hub")
-        return self._issue_pair(subject, days=days, usage=ExtendedKeyUsageOID.SERVER_AUTH, alternatives=alternatives)
-
-    def _issue_pair(
-        self,
-        subject: x509.Name,
-        *,
-        days: int,
-        usage: x509.ObjectIdentifier,
-        alternatives: x509.SubjectAlternativeName | None = None,
-    ) -> Issued:
-        key = ec.generate_private_key(_CURVE())
-        certificate = self._issue(subject, key.public_key(), days=days, usage=usage, alternatives=alternatives)
-        return Issued(certificate_pem=certificate, key_pem=_pem_of_key(key))
-
-    def _issue(
-        self,
-        subject: x509.Name,
-        public_key: ec.EllipticCurvePublicKey,
-        *,
-        days: int,
-        usage: x509.ObjectIdentifier,
-        alternatives: x509.SubjectAlternativeName | None = None,
-    ) -> str:
-        issuer = self._certificate
-        builder = _builder(subject, issuer.subject, public_key, self._clock, days)
-        # an issued certificate never outlives its issuer: some verifiers refuse the whole chain then
-        builder = builder.not_valid_after(min(self._clock.now() + timedelta(days=days), issuer.not_valid_after_utc))
-        builder = (
-            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(_authority_key_id(issuer), critical=False)
+        return self._now.issue_pair(
+            subjects.subject_of(subjects.SERVER_NAME, DEFAULT_TENANT, subjects.HUB_ROLE),
+            usage=ExtendedKeyUsageOID.SERVER_AUTH,
+            now=self._clock.now(),
+            life=timedelta(days=days),
+            alternatives=x509.SubjectAlternativeName([subjects.alternative(name) for name in names]),
         )
-        if alternatives is not None:
-            builder = builder.add_extension(alternatives, critical=False)
-        return _pem(builder.sign(self._key, hashes.SHA256()))
 
+    def crl(self, revoked: Sequence[tuple[str, datetime, str]], *, number: int, now: datetime, valid_for: timedelta) -> str:
+        """Revocation lists, PEM: one of every issuing authority that has not expired, all with the same entries, since a
+        verifier looks for the list of whoever signed the certificate before it.
 
-def _checked_csr(csr_pem: str) -> ec.EllipticCurvePublicKey:
-    if len(csr_pem) > _MAX_CSR_BYTES:
-        raise Invalid(f"CSR is longer than {_MAX_CSR_BYTES} bytes")
-    try:
-        csr = x509.load_pem_x509_csr(csr_pem.encode())
-        public_key = csr.public_key()
-        proven = csr.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Invalid("CSR cannot be read: send a PEM CSR of an EC P-256 key") from error
-    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, _CURVE):
-        raise Invalid("CSR must be for an EC P-256 key")
-    if not proven:
-        raise Invalid("CSR is not signed by its own key")
-    return public_key
+        Args:
+            revoked: serial in hexadecimal, since when it is void, and why; the reason stays here.
+            number: grows with every list.
+        """
+        entries = [(serial, at) for serial, at, _ in revoked]
+        lists = (one for one in self._issuing.values() if one.expires_at > now)
+        return "".join(one.crl(entries, number=number, now=now, valid_for=valid_for) for one in lists)
 
+    @property
+    def _now(self) -> Issuing:
+        issuing = self._issuing  # another thread may renew
+        if not issuing:
+            raise NotReady("the hub's issuing authority is gone: make a new one with the root key (`cloud-hub ca renew`)")
+        return issuing[max(issuing)]
 
-def _self_signed(key: ec.EllipticCurvePrivateKey, clock: Clock) -> x509.Certificate:
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tideline"),
-            # two hubs' authorities must differ by name, or a verifier that holds both tries the wrong one
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Tideline hub CA {os.urandom(4).hex()}"),
-        ]
-    )
-    builder = _builder(subject, subject, key.public_key(), clock, _CA_DAYS)
-    return (
-        builder.not_valid_after(clock.now() + timedelta(days=_CA_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    def _read(self) -> dict[int, Issuing]:
+        return {number: self._folder.issuing(number, self._root) for number in self._folder.numbers()}
 
+    def _sign(self, csr_pem: str, subject: x509.Name, days: int) -> str:
+        public_key = checked_csr(csr_pem).public_key
+        usage, life = ExtendedKeyUsageOID.CLIENT_AUTH, timedelta(days=days)
+        return self._now.issue(subject, public_key, usage=usage, now=self._clock.now(), life=life)
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, clock: Clock, days: int
-) -> x509.CertificateBuilder:
-    if days < 1:
-        raise Invalid(f"a certificate must last a day or more, got {days} days")
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(clock.now() - _SKEW)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-
-
-def _authority_key_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common_name: str, tenant: TenantId, role: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ids.tenant_id(tenant)),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, str(role)),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        pass
-    try:
-        return x509.DNSName(name)
-    except ValueError as error:
-        raise Invalid(f"{name[:253]!r} is neither an IP address nor a DNS name") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _key_path(folder: Path) -> Path:
-    return folder / "ca.key"
-
-
-def _certificate_path(folder: Path) -> Path:
-    return folder / "ca.pem"
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    def _client(self, subject: x509.Name, life: timedelta) -> Issued:
+        return self._now.issue_pair(subject, usage=ExtendedKeyUsageOID.CLIENT_AUTH, now=self._clock.now(), life=life)

@@ -1,14 +1,14 @@
 """``hubctl alert``: what is wrong, who sees to it, and when somebody is told."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cloud_hub.app.hubctl.failure import ExitCode, Failure, refused
+from cloud_hub.app.hubctl import texts
+from cloud_hub.app.hubctl.failure import ExitCode, Failure
 from cloud_hub.app.hubctl.hub import TIMEOUT_S
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
@@ -140,10 +140,7 @@ def put_rule(
 ) -> None:
     """Make or replace the rules of a file, all or none."""
     session = of(context)
-    try:
-        yaml = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except UnicodeDecodeError as error:
-        raise refused(f"{file} is not a text file") from error
+    yaml = texts.read(file)
     with session.hub() as hub:
         stored = hub.alerts.PutRule(pb.PutRuleRequest(yaml=yaml), timeout=TIMEOUT_S)
     session.out.done(f"stored {', '.join(one.name for one in stored.rules)}", plain(stored))

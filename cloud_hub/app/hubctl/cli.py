@@ -9,7 +9,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cloud_hub.app.hubctl import alert, dataset, device, drift, job, model, rollout, sample, spec, stream, telemetry
+from cloud_hub.app.hubctl import (
+    alert,
+    audit,
+    dataset,
+    device,
+    drift,
+    firmware,
+    job,
+    model,
+    rollout,
+    sample,
+    spec,
+    stream,
+    telemetry,
+    token,
+    trust,
+    user,
+)
 from cloud_hub.app.hubctl.failure import EPILOG, ExitCode, Failure
 from cloud_hub.app.hubctl.output import Format, Output
 from cloud_hub.app.hubctl.session import Session
@@ -55,8 +72,14 @@ for name, noun in (
     ("stream", stream.app),
     ("drift", drift.app),
     ("alert", alert.app),
+    ("user", user.app),
+    ("token", token.app),
+    ("audit", audit.app),
+    ("trust", trust.app),
+    ("firmware", firmware.app),
 ):
     app.add_typer(noun, name=name, no_args_is_help=True)
+app.command()(user.whoami)
 
 
 @app.callback()
@@ -65,7 +88,8 @@ def root(
     config: Annotated[
         Path | None,
         typer.Option(
-            help=f"YAML with hub (host:port), ca, cert, key; default: ${ENV_CONFIG}, else ~/.config/tideline/hubctl.yaml."
+            help=f"YAML with hub (host:port), ca, and cert and key or token_file; default: ${ENV_CONFIG}, "
+            "else ~/.config/tideline/hubctl.yaml."
         ),
     ] = None,
     output: Annotated[Format, typer.Option(help="For people, or for scripts.")] = Format.TABLE,

@@ -1,4 +1,4 @@
-"""The hub's services over one mTLS channel."""
+"""The hub's services over one channel: mTLS, or TLS with a token in each call."""
 
 from types import TracebackType
 from typing import Any
@@ -7,6 +7,7 @@ import grpc
 
 from cloud_hub.app.hubctl.settings import Credentials
 from protos.v1 import (
+    admin_pb2_grpc,
     alerts_pb2_grpc,
     datasets_pb2_grpc,
     drift_pb2_grpc,
@@ -16,6 +17,7 @@ from protos.v1 import (
     streams_pb2_grpc,
     telemetry_service_pb2_grpc,
     training_pb2_grpc,
+    trust_pb2_grpc,
 )
 
 TIMEOUT_S = 30.0  # for calls that answer at once; streams have none of their own
@@ -29,7 +31,7 @@ class Hub:
     def __init__(self, address: str, credentials: Credentials) -> None:
         self._channel = grpc.secure_channel(
             address,
-            grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.cert),
+            _channel_credentials(credentials),
             options=[
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
@@ -47,9 +49,20 @@ class Hub:
         self.streams: Any = streams_pb2_grpc.StreamsStub(stub)  # type: ignore[no-untyped-call]
         self.alerts: Any = alerts_pb2_grpc.AlertsStub(stub)  # type: ignore[no-untyped-call]
         self.drift: Any = drift_pb2_grpc.DriftStub(stub)  # type: ignore[no-untyped-call]
+        self.admin: Any = admin_pb2_grpc.AdminStub(stub)  # type: ignore[no-untyped-call]
+        self.trust: Any = trust_pb2_grpc.TrustStub(stub)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> "Hub":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._channel.close()
+
+
+def _channel_credentials(credentials: Credentials) -> grpc.ChannelCredentials:
+    if not credentials.token:
+        return grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.cert)
+    # gRPC sends it over TLS only
+    return grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(credentials.ca), grpc.access_token_call_credentials(credentials.token)
+    )

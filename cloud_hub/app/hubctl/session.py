@@ -19,6 +19,11 @@ class Session:
     config: Path | None
     out: Output
 
+    @property
+    def ca_pem(self) -> bytes:
+        """What the hub is trusted by."""
+        return settings.credentials(settings.load(self.config)).ca
+
     @contextlib.contextmanager
     def hub(self) -> Iterator[Hub]:
         """Connected while the block runs; every RPC error inside becomes a Failure."""

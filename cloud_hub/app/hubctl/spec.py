@@ -1,12 +1,11 @@
 """``hubctl spec``: how a model is trained."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cloud_hub.app.hubctl.failure import refused
+from cloud_hub.app.hubctl import texts
 from cloud_hub.app.hubctl.hub import TIMEOUT_S
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import of
@@ -22,10 +21,7 @@ def put(
 ) -> None:
     """Store the specification of the model it names; jobs from now on run it."""
     session = of(context)
-    try:
-        yaml = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except UnicodeDecodeError as error:
-        raise refused(f"{file} is not a text file") from error
+    yaml = texts.read(file)
     with session.hub() as hub:
         stored = hub.training.PutSpec(pb.PutSpecRequest(yaml=yaml), timeout=TIMEOUT_S)
     session.out.done(f"stored the specification of {stored.model}", plain(stored))

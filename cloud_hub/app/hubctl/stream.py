@@ -1,13 +1,12 @@
 """``hubctl stream``: windows over telemetry, and what they said."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cloud_hub.app.hubctl.failure import refused
+from cloud_hub.app.hubctl import texts
 from cloud_hub.app.hubctl.hub import TIMEOUT_S
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.output import RowFormat
@@ -34,10 +33,7 @@ def put(
 ) -> None:
     """Make or replace the streams that a file names; they see what comes from now on."""
     session = of(context)
-    try:
-        yaml = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except UnicodeDecodeError as error:
-        raise refused(f"{file} is not a text file") from error
+    yaml = texts.read(file)
     with session.hub() as hub:
         stored = hub.streams.PutStreams(pb.PutStreamsRequest(yaml=yaml), timeout=TIMEOUT_S)
     names = ", ".join(stream.name for stream in stored.streams)
