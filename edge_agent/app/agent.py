@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 2.0  # how often the main thread looks around, and tells the service manager that it does
 STATUS_S = 10.0  # how old status.json gets where nothing changes
-STUCK_S = 20.0  # an inference that takes longer hangs in the runtime: only a new process gets out of it
+STUCK_S = 20.0  # a worker that hangs is killed long before: beyond it the agent itself hangs, and only a new one gets out of it
 RESTART_S = 60.0  # longest pause before a part that failed is begun again
 JOIN_S = 5.0  # for each thread at the end
 
@@ -62,6 +62,7 @@ class Parts:
     reporter: Reporter
     wakeup: Wakeup
     starts: Starts
+    unload: Callable[[], None] = lambda: None  # ends the model's worker: nothing is seen any more
     streams: "Streaming | None" = None  # between perceiver and spool
     ends_with_source: bool  # otherwise a source that ends leaves an agent that syncs and updates
 
@@ -175,6 +176,7 @@ class Agent:
         for thread in (*(thread for thread, _ in seeing), *others):
             if thread.is_alive():
                 log.warning("thread does not end", extra={"part": thread.name})
+        parts.unload()
         self._write_status("stopped")
         parts.spool.close()
 
@@ -182,9 +184,12 @@ class Agent:
         note = self._parts.watcher.problem
         if not self._parts.perceiver.equipped.is_set():
             note = "no model yet" + (f"; {note}" if note else "")
-        if not self._parts.network.membership.device_id:
+        membership = self._parts.network.membership
+        if membership.certificate.problem:
+            note = f"certificate: {membership.certificate.problem}" + (f"; {note}" if note else "")
+        if not membership.device_id:
             note = "not enrolled: run 'edge-agent enroll'" + (f"; {note}" if note else "")
         try:
-            self._parts.reporter.write_status(state, self._parts.network.membership, note)
+            self._parts.reporter.write_status(state, membership, note)
         except OSError as error:
             log.warning("status not written", extra={"error": str(error), "pid": os.getpid()})

@@ -32,12 +32,13 @@ from edge_agent.core.model import Happening
 from edge_agent.core.ports import Spool, StreamStats
 from edge_agent.decide.store import CaptureFolder
 from edge_agent.infer import runtimes
+from edge_agent.infer.process import Process
 from edge_agent.sense.sources import open_source
 from edge_agent.spool.sqlite import SqliteSpool
 from edge_agent.update.engine import UpdateEngine
 from edge_agent.update.journal import Journal
 from edge_agent.update.slots import Slots
-from edge_agent.update.surroundings import Surroundings
+from edge_agent.update.surroundings import Anchor, Surroundings, Verifier
 from protos.contract.telemetry import Lane
 
 if TYPE_CHECKING:
@@ -47,11 +48,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(config: AgentConfig, *, max_frames: int | None) -> None:
+def run(config: AgentConfig, *, max_frames: int | None, blank: Process | None = None) -> None:
     """Run the agent until SIGTERM or SIGINT, or with ``max_frames`` until there were that many.
 
     Without an identity it runs alone: it infers and spools, and joins its hub once ``edge-agent enroll`` has made one. Without
-    a model it waits for one. Raises ConfigError, or AgentError where ``max_frames`` can never be reached.
+    a model it waits for one. ``blank`` is a worker begun early. Raises ConfigError, or AgentError where ``max_frames`` can
+    never be reached.
     """
     try:
         logs.configure(config.log_level)
@@ -62,7 +64,7 @@ def run(config: AgentConfig, *, max_frames: int | None) -> None:
         wakeup = Wakeup()
         signals = StopSignals(wakeup)
         commits = Durations()
-        agent, parts = _build(config, wakeup, max_frames, commits)
+        agent, parts = _build(config, wakeup, max_frames, commits, blank)
         if max_frames is not None and not parts.perceiver.equipped.is_set() and not _enrolled(config.data_dir):
             parts.spool.close()
             raise AgentError(f"no model in {config.data_dir} and not enrolled: --max-frames would wait for ever; enroll first")
@@ -70,7 +72,9 @@ def run(config: AgentConfig, *, max_frames: int | None) -> None:
             agent.run(signals)
 
 
-def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None, commits: Durations) -> tuple[Agent, Parts]:
+def _build(
+    config: AgentConfig, wakeup: Wakeup, max_frames: int | None, commits: Durations, blank: Process | None
+) -> tuple[Agent, Parts]:
     """Everything wired, and the model that was running before loaded; no thread but the spool's is started."""
     clock = SystemClock()
     specs = _specs(config.streams)
@@ -83,13 +87,17 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None, commits:
     perceiver = Perceiver(streams or spool, keeper, clock)
     starts = Starts(config.data_dir / "starts")  # what follows may be what brings the process down
     slots = Slots(config.data_dir / "models")
+    runner = ModelRunner(perceiver, config, budget, blank=blank, tell=lambda happening: _tell(spool, happening), clock=clock)
+    journal = _journal(config.data_dir, slots, clock)
     engine = UpdateEngine(
         slots,
-        _journal(config.data_dir, slots, clock),
+        journal,
         config.update,
         Surroundings(
-            runner=ModelRunner(perceiver, config, budget),
+            runner=runner,
             connect=lambda: network.connect(),
+            anchor=lambda: _anchor(config.data_dir),
+            verifier=lambda: _verifier(config.data_dir, journal, clock),
             online=lambda: network.membership.broker_connected,
             clock=clock,
             free_bytes=lambda folder: shutil.disk_usage(folder).free,
@@ -139,11 +147,13 @@ def _build(config: AgentConfig, wakeup: Wakeup, max_frames: int | None, commits:
         reporter=reporter,
         wakeup=wakeup,
         starts=starts,
+        unload=runner.close,
         streams=streams,
         ends_with_source=max_frames is not None,
     )
     agent = Agent(parts)
     engine.boot(suspect=starts.failed >= MANY)
+    runner.dismiss()
     log.info(
         "agent starts",
         extra={"boot_id": me.boot_id, "version": me.agent_version, "model": perceiver.active and perceiver.active.digest},
@@ -197,6 +207,18 @@ def _journal(data_dir: Path, slots: Slots, clock: Clock) -> Journal:
     except DiskFull as error:
         log.error("the update journal is kept in memory", extra={"error": str(error)})
         return Journal(None, slots, clock)
+
+
+def _anchor(data_dir: Path) -> Anchor:
+    from edge_agent.app import trust  # late: it brings TLS
+
+    return trust.anchor(data_dir)
+
+
+def _verifier(data_dir: Path, journal: Journal, clock: Clock) -> Verifier:
+    from edge_agent.app import trust  # late, as above, and TUF besides
+
+    return trust.verifier(data_dir, journal.floors, clock)
 
 
 def _tell(spool: Spool, happening: Happening) -> None:

@@ -13,7 +13,8 @@ from edge_agent.app.monitor import Look
 from edge_agent.core.http import Reply
 from edge_agent.core.lately import Lately
 from edge_agent.core.metrics import BOUNDS_S, Durations
-from edge_agent.core.ports import SpoolStats, StreamStats, UplinkStats
+from edge_agent.core.ports import CertificateStats, SpoolStats, StreamStats, UplinkStats
+from edge_agent.infer import jail
 from protos.contract.twin import Health, ReportedTwin
 from protos.contract.update import UpdateState
 
@@ -42,9 +43,12 @@ class Exposition(Collector):
         yield _counter("frames_without_model", "Frames that came while there was no model", perceiver.skipped_frames)
         yield _counter("bad_frames", "Frames the model cannot take", perceiver.bad_frames)
         yield _counter("frames_not_kept", "Frames worth keeping that found the disk too slow", self._parts.keeper.missed)
+        yield _counter("workers_lost", "Processes that ran a model and died, hung or broke the rules", perceiver.workers_lost)
+        yield _jail()
         yield _gauge("equipped", "Whether there is a model", perceiver.equipped.is_set())
         yield _gauge("enrolled", "Whether the device has an identity", bool(membership.device_id))
         yield _gauge("broker_connected", "Whether the link to the hub's broker is up", membership.broker_connected)
+        yield from _certificate(membership.certificate)
         yield _histogram("spool_commit_seconds", "How long group commits of the spool took", self._commits)
         look = self._look.get()
         yield _counter("collect_errors", "Looks at the agent's parts that failed or took too long", self._look.errors)
@@ -56,6 +60,24 @@ class Exposition(Collector):
 
     def describe(self) -> Iterable[Metric]:
         return ()
+
+
+def _jail() -> Metric:
+    family = GaugeMetricFamily(f"{NAMESPACE}_jail", "Whether this kernel gives a part of the workers' jail", labels=["part"])
+    for part in jail.standing():
+        family.add_metric([part.name], float(part.holds))
+    return family
+
+
+def _certificate(stats: CertificateStats) -> Iterator[Metric]:
+    if stats.not_after is not None:
+        yield _gauge(
+            "certificate_expiry_timestamp_seconds", "When the device's certificate expires", stats.not_after.timestamp()
+        )
+    yield _counter("certificate_renewals", "Certificates this process has got", stats.renewals)
+    yield _gauge(
+        "certificate_problem", "Whether the last renewal failed, or the hub refuses the certificate", bool(stats.problem)
+    )
 
 
 def _told(twin: ReportedTwin) -> Iterator[Metric]:

@@ -12,12 +12,15 @@ from edge_agent.core.budget import Budget
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import ConfigError, LinkDown
-from edge_agent.core.ports import Captures, Hub, Spool, UplinkStats
+from edge_agent.core.model import Happening
+from edge_agent.core.ports import Captures, CertificateStats, Hub, Spool, UplinkStats
+from protos.contract.telemetry import Lane
 from protos.contract.twin import DesiredTwin
 
 if TYPE_CHECKING:
     from edge_agent.sync.identity import Identity
     from edge_agent.sync.mqtt import MqttLink
+    from edge_agent.sync.renewer import Renewer
     from edge_agent.sync.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -50,11 +53,12 @@ class HubNetwork:
         self._identity: Identity | None = None
         self._link: MqttLink | None = None
         self._uplink: Uplink | None = None
+        self._renewer: Renewer | None = None
         self._problem = ""
 
     @property
     def membership(self) -> Membership:
-        identity, link = self._identity, self._link
+        identity, link, renewer = self._identity, self._link, self._renewer
         if identity is None:
             return Membership()
         return Membership(
@@ -62,6 +66,7 @@ class HubNetwork:
             tenant=identity.tenant,
             board=identity.board,
             broker_connected=link is not None and link.connected,
+            certificate=renewer.stats() if renewer is not None else CertificateStats(),
         )
 
     @property
@@ -75,9 +80,12 @@ class HubNetwork:
         if identity is None:
             raise LinkDown("the device is not enrolled")
         from edge_agent.sync.hub import GrpcHub
+        from edge_agent.sync.pace import Pace
 
+        update = self._config.update
+        pace = Pace(min_bytes_per_s=update.min_bytes_per_s, window_s=update.rate_window_s)
         try:
-            return GrpcHub(identity)
+            return GrpcHub(identity, pace=pace, unwelcome=self._unwelcome)
         except ConfigError as error:  # enrolling again while we run mends it
             raise LinkDown(str(error)) from error
 
@@ -92,12 +100,12 @@ class HubNetwork:
         deadline = self._clock.monotonic() + FIRST_INFERENCE_S
         while self._starting() and self._clock.monotonic() < deadline and not self._stopping.wait(0.02):
             pass
-        while self._identity is None and not self._stopping.is_set():
-            self._identity = self._find_identity()
-            if self._identity is None:
+        while not self._stopping.is_set():
+            identity = self._identity = self._find_identity()
+            if identity is None:
                 self._stopping.wait(IDENTITY_S)
-        if self._identity is not None and not self._stopping.is_set():
-            self._sync(self._identity)
+            else:
+                self._sync(identity)
 
     def _find_identity(self) -> "Identity | None":
         from edge_agent.sync import identity
@@ -112,34 +120,73 @@ class HubNetwork:
             return None
 
     def _sync(self, identity: "Identity") -> None:
-        """Hold the link, the uplink and the uploads until ``stop``; report what changes."""
+        """Hold the link, the uplink, the uploads and the renewal until ``stop``, or until the device is enrolled as another
+        one or elsewhere; report what changes."""
+        from edge_agent.sync.keys import FileKeys
         from edge_agent.sync.mqtt import MqttLink
+        from edge_agent.sync.renewer import Renewer
         from edge_agent.sync.uplink import Uplink
 
         sync = self._config.sync
+        moved = threading.Event()
         link = self._link = MqttLink(identity, sync, self._clock, self._me.boot_id, self._me.agent_version)
-        link.on_desired(self._offer)
-        link.on_connected(self.changed)
         path = self._config.data_dir / "uplink-budget"
         budget = Budget(sync.bytes_per_hour, self._clock, path) if sync.metered else None
         uplink = self._uplink = Uplink(self._spool, link, sync, self._clock, budget)
         uploader = Uploader(self._captures, self.connect, Backoff(sync.backoff_min_s, sync.backoff_max_s), budget)
-        uploads = threading.Thread(target=uploader.run, name="uploads", daemon=True)
+
+        def replaced() -> None:
+            if self._find_identity() != identity:
+                moved.set()  # the connection that is open says goodbye under the old name
+            else:
+                link.renewed()
+                uploader.redial()
+            self.changed()
+
+        def connected() -> None:
+            if not link.with_previous:
+                renewer.trusted()
+            self.changed()
+
+        def desired(twin: DesiredTwin) -> None:
+            renewer.ask(twin.renew_before)
+            self._offer(twin)
+
+        renewer = self._renewer = Renewer(
+            identity, FileKeys(self._config.data_dir), sync, self._clock, replaced=replaced, tell=self._tell
+        )
+        link.on_desired(desired)
+        link.on_connected(connected)
+        link.on_refused(renewer.doubt)
+        threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for target, name in ((uploader.run, "uploads"), (renewer.run, "renewal"))
+        ]
         uplink.start()
         link.start()
-        uploads.start()
+        for thread in threads:
+            thread.start()
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not moved.is_set():
                 self._report(link)
                 self._news.wait(sync.report_s)
                 self._stopping.wait(REPORT_GAP_S)
         finally:
+            renewer.stop()
             uploader.stop()
             uplink.stop()
             try:
                 self._report(link)
             finally:  # a line that is left open would fight with the next one for the device's name
                 link.close()
+
+    def _unwelcome(self, reason: str) -> None:
+        """The hub does not know whom our certificate names, or no more."""
+        if self._renewer is not None:
+            self._renewer.doubt(reason)
+
+    def _tell(self, happening: Happening) -> None:
+        self._spool.append(happening, Lane.CRITICAL)
 
     def _report(self, link: "MqttLink") -> None:
         self._news.clear()

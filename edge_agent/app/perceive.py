@@ -39,6 +39,7 @@ class Perceiver:
         self.total = Meter()  # over all models since the start
         self.skipped_frames = 0  # no model
         self.bad_frames = 0
+        self.workers_lost = 0  # counted by whoever gives it models
         self._busy_since: float | None = None  # monotonic; None between frames
         self.equipped = threading.Event()  # a model is there
         self.inferred = threading.Event()  # at least once
@@ -78,6 +79,8 @@ class Perceiver:
                 log.warning("frame skipped", extra={"source": frame.source, "frame": frame.name, "error": str(error)})
             return None
         except InferenceError as error:
+            if self._active is not active:  # its worker ended because another model took its place
+                return self.see(frame)
             self._failed(active, error)
             return None
         finally:

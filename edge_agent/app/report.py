@@ -1,10 +1,11 @@
 """What the agent says about itself: to the hub as a reported twin, to people as ``status.json``."""
 
+import contextlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from edge_agent.app.keep import Keeper
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.thermal import Thermometer
 from edge_agent.core.clock import Clock
-from edge_agent.core.ports import Captures, Spool, SpoolStats, StreamStats, UplinkStats
+from edge_agent.core.ports import Captures, CertificateStats, Spool, SpoolStats, StreamStats, UplinkStats
+from edge_agent.infer import jail
 from edge_agent.update.engine import UpdateEngine
 from protos.contract.twin import Health, ModelAssignment, ReportedTwin
 
@@ -39,6 +41,7 @@ class Membership:
     tenant: str = ""
     board: str = ""
     broker_connected: bool = False
+    certificate: CertificateStats = field(default_factory=CertificateStats)
 
 
 class Reporter:
@@ -124,7 +127,10 @@ class Reporter:
             "tenant": membership.tenant,
             "board": membership.board,
             "broker_connected": membership.broker_connected,
+            "certificate": _certificate(membership.certificate, twin.at),
             "runtimes": list(twin.runtimes),
+            "jail": {part.name: part.missing or "holds" for part in jail.standing()},
+            "workers_lost": self._perceiver.workers_lost,
             "generation": twin.generation,
             "model": _model(twin.model),
             "update": None
@@ -168,6 +174,19 @@ def read_status(data_dir: Path) -> dict[str, Any] | None:
     return values
 
 
+def _certificate(stats: CertificateStats, now: datetime) -> dict[str, Any] | None:
+    if not stats.serial and not stats.problem:
+        return None
+    times = {"issued_at": stats.not_before, "expires_at": stats.not_after, "renews_at": stats.renew_at}
+    return {
+        "serial": stats.serial,
+        **{name: at.isoformat(timespec="seconds") if at is not None else None for name, at in times.items()},
+        "days_left": round((stats.not_after - now).total_seconds() / 86400, 2) if stats.not_after is not None else None,
+        "renewals": stats.renewals,
+        "problem": stats.problem,
+    }
+
+
 def _spool(stats: SpoolStats, now: datetime) -> dict[str, Any]:
     lanes = {
         lane.name.lower(): {
@@ -206,5 +225,10 @@ def _alive(pid: object) -> bool:
 
 
 def _rss_bytes() -> int:
+    """Of the agent and its worker; what both have mapped counts twice."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread or a worker that has just ended
+            for pid in (task / "children").read_text().split():
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

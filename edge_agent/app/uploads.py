@@ -28,6 +28,7 @@ class Uploader:
         self._stop = threading.Event()
         self._lock = threading.Lock()  # over _hub
         self._hub: Hub | None = None
+        self._stale = False
 
     def run(self) -> None:
         """Until ``stop``."""
@@ -53,10 +54,17 @@ class Uploader:
         self._stop.set()
         self._hang_up()
 
+    def redial(self) -> None:
+        """The certificate is a new one: connect anew before the next capture. One under way is not cut."""
+        self._stale = True
+
     def _upload(self, pending: Sequence[Capture]) -> None:
         for capture in pending:
             if not self._may_spend():
                 return
+            if self._stale:
+                self._stale = False
+                self._hang_up()
             hub = self._dial()
             try:
                 hub.upload(capture)

@@ -101,6 +101,8 @@ class UpdateConfig:
     max_error_rate: float = 0.05
     max_latency_ratio: float = 5.0  # p95 of the new model / p95 of the golden run's own latency on this device
     disk_reserve_bytes: int = 16 << 20  # left free after staging
+    min_bytes_per_s: float = 256.0  # a hub that sends slower than this, averaged over rate_window_s, is given up on
+    rate_window_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,10 @@ class LinkDown(Retryable):
     """The hub or the broker cannot be reached."""
 
 
+class Unapproved(Retryable):
+    """An admin has to approve this device's key first."""
+
+
 class Refused(Permanent):
     """The hub said no."""
 
@@ -47,3 +51,63 @@ class Corrupt(Retryable):
 
 class DiskFull(Retryable):
     """No room to write."""
+
+
+class Absent(Permanent):
+    """The hub has nothing of that name."""
+
+
+class NoTrust(Permanent):
+    """The device has no trust roots, or they cannot be read: it takes no update until it has some."""
+
+
+class Untrusted(AgentError):
+    """What a release says about itself cannot be believed. Nothing of it was used; a later try may find better."""
+
+
+class BadSignature(Untrusted):
+    """Signed with a wrong key, by too few of the right ones, or not readable as signed metadata."""
+
+
+class RollbackRefused(Untrusted):
+    """Metadata older than what this device has seen."""
+
+
+class Frozen(Untrusted):
+    """Metadata that has expired: somebody, or a dead hub, keeps the newer ones back."""
+
+
+class MixedUp(Untrusted):
+    """Metadata files that do not belong together."""
+
+
+class Endless(Untrusted):
+    """More bytes than were announced or are allowed."""
+
+
+class TooSlow(Untrusted):
+    """Fewer bytes in a time than are allowed."""
+
+
+class UnknownTarget(Untrusted):
+    """The director names a file that the image repository does not have."""
+
+
+class AlteredTarget(Untrusted):
+    """Director and image repository do not mean the same bytes."""
+
+
+class WrongHardware(Untrusted):
+    """The file is for other boards than this one."""
+
+
+class ForeignDevice(Untrusted):
+    """Director metadata made for another device or tenant."""
+
+
+class Replayed(Untrusted):
+    """Director metadata that answers another question: other nonce or generation than asked for."""
+
+
+class ReleaseRollback(Untrusted):
+    """A release older than the one this device has committed."""

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _SUFFIX = ".tmp"
@@ -16,11 +16,24 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     Several threads and processes may write one path at once: the last one wins whole. What a killed writer leaves is taken
     over by the next writer of the path, or removed by ``sweep``.
     """
+    with writing_atomic(path, mode=mode) as write:
+        write(data)
+
+
+@contextlib.contextmanager
+def writing_atomic(path: Path, *, mode: int = 0o600) -> Iterator[Callable[[bytes], None]]:
+    """``write_atomic`` for what comes piece by piece: what is written inside is in ``path`` once the block has ended, or was
+    never there where it raised.
+    """
     with _own_temporary(path, mode) as (temporary, descriptor):
-        try:
+
+        def write(data: bytes) -> None:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+
+        try:
+            yield write
             os.fsync(descriptor)
             temporary.replace(path)
         except BaseException:

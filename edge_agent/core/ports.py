@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +41,10 @@ class Runtime(Protocol):
     @property
     def input_shape(self) -> tuple[int, ...]:
         """With batch 1."""
+
+    @property
+    def inner_ms(self) -> float | None:
+        """What the last ``run`` took in a process of its own, as that process says; None: it runs in this one."""
 
     def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """``input_shape`` float32 in, ``(classes,)`` float32 logits out; the result is the caller's own.
@@ -89,6 +94,18 @@ class UplinkStats:
     metered: bool = False
     budget_left_bytes: int | None = None  # None: not metered
     over_budget_bytes: int = 0  # payloads of the critical lane that went beyond the budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateStats:
+    """How this device's certificate stands."""
+
+    serial: str = ""  # hexadecimal; empty: none can be read
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    renew_at: datetime | None = None  # by this device's clock
+    renewals: int = 0  # since the process started
+    problem: str = ""  # why the last renewal failed; empty: it did not, or none was needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +185,13 @@ class Captures(Protocol):
     def count(self) -> int: ...
 
 
+class Repository(IntEnum):
+    """Numbers are the wire's (``trust.proto``)."""
+
+    IMAGE = 1  # which files there are
+    DIRECTOR = 2  # what this device is to run
+
+
 class Hub(Protocol):
     """The hub over gRPC, as an agent needs it."""
 
@@ -176,9 +200,28 @@ class Hub(Protocol):
 
         Raises:
             LinkDown: not now; what came so far is kept for the next try.
+            TooSlow: as LinkDown, because it came slower than the lowest rate.
             Refused: the hub does not know it or will not give it.
-            Corrupt: size or digest differ; nothing is kept.
+            Corrupt, Endless: size or digest differ, or it goes on beyond its size; nothing is kept.
             DiskFull: no room.
+        """
+
+    def metadata(self, repository: Repository, name: str, max_bytes: int) -> bytes:
+        """A file of signed metadata, unverified.
+
+        Raises:
+            Absent: there is none of that name.
+            LinkDown: not now.
+            Refused: the hub will not give it.
+            Endless: it has more than ``max_bytes``; no more than those were taken.
+            TooSlow: it came slower than the lowest rate, or not whole in time.
+        """
+
+    def director(self, nonce: bytes) -> bytes:
+        """The director's metadata for this device, made for this ``nonce`` of 16 to 32 bytes, unverified.
+
+        Raises:
+            LinkDown, Refused, Endless: as ``metadata``.
         """
 
     def upload(self, capture: Capture) -> None:

@@ -1,13 +1,12 @@
 """Frame -> prediction with one loaded model."""
 
-import time
-
 from edge_agent.core.errors import InferenceError
 from edge_agent.core.model import Frame, Prediction
 from edge_agent.core.ports import Runtime
 from edge_agent.infer.postprocess import classify
 from edge_agent.infer.preprocess import preprocess
 from edge_agent.infer.runtimes import check_fit
+from edge_agent.infer.timing import timed
 from protos.contract.manifest import Manifest
 
 
@@ -28,9 +27,7 @@ class Classifier:
             InferenceError: the runtime failed, or its output holds NaN or infinity or is not one value per label.
         """
         tensor = preprocess(frame, self.manifest.preprocess)
-        started = time.perf_counter()
-        logits = self._runtime.run(tensor)
-        latency_ms = (time.perf_counter() - started) * 1e3
+        logits, latency_ms = timed(self._runtime, tensor)
         if logits.shape != (self._classes,):
             raise InferenceError(f"the model gave {logits.shape} values for {self._classes} labels")
         return classify(logits, self.manifest.classification, latency_ms)

@@ -11,6 +11,7 @@ from edge_agent.core.errors import AgentError, BadModel
 from edge_agent.core.ports import Runtime
 from edge_agent.infer.preprocess import preprocess
 from edge_agent.infer.runtimes import check_fit
+from edge_agent.infer.timing import timed
 from protos.contract.manifest import GoldenSet, Manifest, PreprocessSpec
 
 _TIMED_RUNS = 40  # few golden frames give no percentile: they are run again until there are this many
@@ -85,7 +86,5 @@ def _time(runtime: Runtime, frames: NDArray[np.uint8], spec: PreprocessSpec) -> 
     end = time.monotonic() + _TIMED_S
     while len(latencies) < _TIMED_RUNS and (not latencies or time.monotonic() < end):
         tensor = preprocess(frames[len(latencies) % len(frames)], spec)
-        started = time.perf_counter()
-        runtime.run(tensor)
-        latencies.append((time.perf_counter() - started) * 1e3)
+        latencies.append(timed(runtime, tensor)[1])
     return latencies

@@ -21,17 +21,24 @@ class OnnxRuntime:
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
         self._session = _session(model, threads)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        try:
+            inputs = [(tensor.name, tensor.type, tensor.shape) for tensor in self._session.get_inputs()]
+            outputs = [(tensor.name, tensor.type, tensor.shape) for tensor in self._session.get_outputs()]
+        except Exception as error:  # a name need not be text
+            raise BadModel(f"{_NAME} refuses the model: {error}") from error
         if len(inputs) != 1 or len(outputs) != 1:
             raise BadModel(f"{_NAME}: the model must have 1 input and 1 output, got {len(inputs)} and {len(outputs)}")
-        for tensor in (inputs[0], outputs[0]):
-            if tensor.type != "tensor(float)":
-                raise BadModel(f"{_NAME}: '{tensor.name}' must be float32, got {tensor.type}")
-        self._input_name = str(inputs[0].name)
-        self._output_names = [str(outputs[0].name)]
-        self._shape = batch_of_one(inputs[0].shape, runtime=_NAME, what="input")
-        if len(batch_of_one(outputs[0].shape, runtime=_NAME, what="output")) != 2:
-            raise BadModel(f"{_NAME}: the model's output must be (1, classes), got {outputs[0].shape}")
+        for name, kind, _ in (inputs[0], outputs[0]):
+            if kind != "tensor(float)":
+                raise BadModel(f"{_NAME}: '{name}' must be float32, got {kind}")
+        self._input_name, _, input_shape = inputs[0]
+        output_name, _, output_shape = outputs[0]
+        self._output_names = [output_name]
+        self._shape = batch_of_one(input_shape, runtime=_NAME, what="input")
+        if len(batch_of_one(output_shape, runtime=_NAME, what="output")) != 2:
+            raise BadModel(f"{_NAME}: the model's output must be (1, classes), got {output_shape}")
+
+    inner_ms: float | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

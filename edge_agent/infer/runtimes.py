@@ -2,17 +2,21 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_agent.core.errors import BadModel
-from edge_agent.core.ports import Runtime
 from edge_agent.infer.onnx import OnnxRuntime
 from edge_agent.infer.tflite import TfliteRuntime
 from protos.contract.boards import RUNTIMES
 from protos.contract.ids import digest_of
 from protos.contract.manifest import Blob, Format, Manifest
 
+if TYPE_CHECKING:
+    from edge_agent.core.ports import Runtime  # the worker, which starts in a hurry, needs no ports
+
+FORMATS = {"onnx": Format.ONNX, "tflite": Format.TFLITE, "tflite-legacy": Format.TFLITE}  # what each of boards.RUNTIMES runs
 _MODULES = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "tflite-legacy": "tflite_runtime"}
 
 
@@ -21,7 +25,16 @@ def available() -> tuple[str, ...]:
     return tuple(name for name in RUNTIMES if find_spec(_MODULES[name]) is not None and _usable(name))
 
 
-def load(format: Format, model: bytes, threads: int = 1, runtime: str | None = None) -> Runtime:
+def choose(format: Format) -> str:
+    """The best runtime installed for ``format``; raises BadModel where there is none."""
+    here = available()
+    for name in here:
+        if FORMATS[name] is format:
+            return name
+    raise BadModel(f"no runtime installed here runs {format.name} models; there are: {', '.join(here) or 'none'}")
+
+
+def load(format: Format, model: bytes, threads: int = 1, runtime: str | None = None) -> "Runtime":
     """Load trusted bytes: corrupt ones can crash the process, so untrusted ones go through ``canary.try_model`` first.
 
     Args:
@@ -41,17 +54,6 @@ def load(format: Format, model: bytes, threads: int = 1, runtime: str | None = N
     raise BadModel(f"runtime {runtime!r} does not run {format.name} models; runtimes are {', '.join(RUNTIMES)}")
 
 
-def load_verified(manifest: Manifest, path: Path, threads: int = 1, runtime: str | None = None) -> Runtime:
-    """Read the artifact once, check those bytes against the manifest, load those bytes, and check that the two fit.
-
-    Raises:
-        BadModel: the file is unreadable or not the manifest's, cannot be loaded, or takes another input than the manifest says.
-    """
-    loaded = load(manifest.format, read_verified(manifest.artifact, path), threads, runtime)
-    check_fit(loaded, manifest)
-    return loaded
-
-
 def read_verified(blob: Blob, path: Path) -> bytes:
     """Exactly the bytes of ``blob``; raises BadModel."""
     try:
@@ -64,7 +66,7 @@ def read_verified(blob: Blob, path: Path) -> bytes:
     return data
 
 
-def check_fit(runtime: Runtime, manifest: Manifest) -> None:
+def check_fit(runtime: "Runtime", manifest: Manifest) -> None:
     """Raises BadModel where the model takes another tensor than the manifest's preprocessing makes."""
     if runtime.input_shape != manifest.preprocess.shape:
         raise BadModel(

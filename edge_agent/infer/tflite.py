@@ -41,6 +41,8 @@ class TfliteRuntime:
         if len(batch_of_one(outputs[0]["shape"].tolist(), runtime=self.engine, what="output")) != 2:
             raise BadModel(f"{self.engine}: the model's output must be (1, classes), got {tuple(outputs[0]['shape'])}")
 
+    inner_ms: float | None = None
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self._shape

@@ -1,29 +1,30 @@
 """The hub over gRPC, as an agent needs it. Imported late: grpc is the heaviest thing the agent loads."""
 
-import contextlib
 import errno
 import hashlib
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import grpc
 
-from edge_agent.core.errors import AgentError, ConfigError, Corrupt, DiskFull, LinkDown, Refused
+from edge_agent.core.errors import Absent, AgentError, Corrupt, DiskFull, Endless, LinkDown, Refused, TooSlow
 from edge_agent.core.files import sync_folder
 from edge_agent.core.model import Capture
+from edge_agent.core.ports import Repository
 from edge_agent.sync.identity import Identity
+from edge_agent.sync.pace import Pace, paced
 from protos.contract.manifest import Blob
 from protos.contract.telemetry import to_ms
-from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc
+from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc, trust_pb2, trust_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 8 << 20  # up
+MAX_DIRECTOR_BYTES = 64 << 10
 _OPTIONS = (
     ("grpc.max_receive_message_length", 2 * MAX_CHUNK_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -45,22 +46,26 @@ class GrpcHub:
         self,
         identity: Identity,
         *,
-        chunk_timeout_s: float = 30.0,
+        pace: Pace = Pace(),  # noqa: B008  # frozen
         total_timeout_s: float = 3600.0,
         call_timeout_s: float = 60.0,
+        metadata_timeout_s: float = 300.0,
+        unwelcome: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``chunk_timeout_s``: longest silence within a download. Raises ConfigError for keys that cannot be read."""
-        self._address = identity.hub_address
-        self._chunk_timeout_s, self._total_timeout_s, self._call_timeout_s = chunk_timeout_s, total_timeout_s, call_timeout_s
-        try:
-            credentials = grpc.ssl_channel_credentials(
-                identity.ca_path.read_bytes(), identity.key_path.read_bytes(), identity.cert_path.read_bytes()
-            )
-        except OSError as error:
-            raise ConfigError(f"cannot read the identity in {identity.folder}: {error.strerror}; enrol again") from error
+        """``unwelcome``: called with the hub's words, on the calling thread, when it does not take our certificate.
+
+        ``total_timeout_s``: of one download. Raises ConfigError for keys that cannot be read.
+        """
+        self._address, self._pace, self._unwelcome = identity.hub_address, pace, unwelcome
+        self._total_timeout_s, self._call_timeout_s = total_timeout_s, call_timeout_s
+        self._metadata_timeout_s = metadata_timeout_s
+        held = identity.credential()
+        credentials = grpc.ssl_channel_credentials(held.ca_pem, held.key_pem, held.certificate_pem)
+        # No interceptors: with them grpc crashes the process where a call meets a channel that was closed.
         self._channel = grpc.secure_channel(self._address, credentials, options=_OPTIONS)
         self._artifacts = artifacts_pb2_grpc.ArtifactsStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         self._datasets = datasets_pb2_grpc.DatasetsStub(self._channel)  # type: ignore[no-untyped-call]  # generated
+        self._trust = trust_pb2_grpc.TrustStub(self._channel)  # type: ignore[no-untyped-call]  # generated
 
     def download(self, blob: Blob, path: Path) -> None:
         part = path.with_name(path.name + ".part")
@@ -69,7 +74,7 @@ class GrpcHub:
             if offset < blob.size_bytes:
                 self._fetch(blob, part, offset)
             _keep(blob, part, path)
-        except Corrupt:
+        except (Corrupt, Endless):
             part.unlink(missing_ok=True)
             raise
         except OSError as error:
@@ -81,11 +86,40 @@ class GrpcHub:
     def upload(self, capture: Capture) -> None:
         request = _upload_request(capture)
         try:
-            self._datasets.UploadSample(request, timeout=self._call_timeout_s)
-        except ValueError as error:
-            raise LinkDown(f"the connection to {self._address} is closed: {error}") from error
+            self._call(lambda: self._datasets.UploadSample(request, timeout=self._call_timeout_s))
         except grpc.RpcError as error:
-            raise _translated(error, f"upload of {capture.digest} to {self._address}", refusing=_GONE) from error
+            raise self._translated(error, f"upload of {capture.digest} to {self._address}", refusing=_GONE) from error
+
+    def metadata(self, repository: Repository, name: str, max_bytes: int) -> bytes:
+        what = f"{repository.name.lower()} metadata {name} from {self._address}"
+        request = trust_pb2.GetMetadataRequest(repository=int(repository), name=name)  # type: ignore[arg-type]  # an enum
+        data = bytearray()
+        call = self._call(lambda: self._trust.GetMetadata(request, timeout=self._metadata_timeout_s))
+        with paced(call, self._pace) as pace:
+            try:
+                for chunk in call:
+                    data += chunk.data
+                    if len(data) > max_bytes:
+                        raise Endless(f"{what} has more than {max_bytes} bytes")
+                    pace.heard(len(chunk.data))
+            except grpc.RpcError as error:
+                if pace.too_slow or (data and _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise TooSlow(f"{what}: {len(data)} bytes came, slower than {self._pace.rate}") from error
+                raise self._asked(error, what) from error
+            finally:
+                call.cancel()
+        return bytes(data)
+
+    def director(self, nonce: bytes) -> bytes:
+        what = f"director metadata from {self._address}"
+        request = trust_pb2.GetDirectorRequest(nonce=nonce)
+        try:
+            reply = self._call(lambda: self._trust.GetDirector(request, timeout=self._call_timeout_s))
+        except grpc.RpcError as error:
+            raise self._asked(error, what) from error
+        if len(reply.metadata) > MAX_DIRECTOR_BYTES:
+            raise Endless(f"{what} has {len(reply.metadata)} bytes, more than {MAX_DIRECTOR_BYTES}")
+        return bytes(reply.metadata)
 
     def close(self) -> None:
         self._channel.close()
@@ -94,24 +128,52 @@ class GrpcHub:
         """Append the rest to ``part``; what came is on the disk even if this raises LinkDown."""
         what = f"download of {blob.digest} from {self._address}"
         request = artifacts_pb2.DownloadRequest(digest=blob.digest, offset=offset)
-        try:
-            call = self._artifacts.Download(request, timeout=self._total_timeout_s)
-        except ValueError as error:
-            raise LinkDown(f"the connection to {self._address} is closed: {error}") from error
-        with part.open("ab") as file, _cancelled_on_silence(call, self._chunk_timeout_s) as heard:
+        call = self._call(lambda: self._artifacts.Download(request, timeout=self._total_timeout_s))
+        with part.open("ab") as file, paced(call, self._pace) as pace:
             try:
                 for chunk in call:
                     offset += _take(chunk, file, blob, offset)
-                    if chunk.data:
-                        heard()
+                    pace.heard(len(chunk.data))
             except grpc.RpcError as error:
-                raise _translated(error, what, refusing=_GONE | _FORBIDDEN) from error
+                if pace.too_slow:
+                    raise TooSlow(f"{what} is slower than {self._pace.rate}; {offset} bytes are here") from error
+                raise self._translated(error, what, refusing=_GONE | _FORBIDDEN) from error
             finally:
                 call.cancel()
                 file.flush()
                 os.fsync(file.fileno())
         if offset < blob.size_bytes:
             raise LinkDown(f"{what} ended after {offset} of {blob.size_bytes} bytes")
+
+    def _call(self, invoke: Callable[[], Any]) -> Any:
+        """Raises LinkDown where the channel was closed, from whatever thread."""
+        try:
+            return invoke()
+        except ValueError as error:
+            raise LinkDown(f"the connection to {self._address} is closed: {error}") from error
+
+    def _asked(self, error: grpc.RpcError, what: str) -> AgentError:
+        """As ``_translated``, for metadata: absence is an answer, and no room in a message is too much."""
+        code = _code(error)
+        if code is grpc.StatusCode.NOT_FOUND:
+            return Absent(f"{what}: the hub has none")
+        details = (error.details() if isinstance(error, grpc.Call) else "") or ""
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+            return Endless(f"{what}: {details}")
+        return self._translated(error, what, refusing=_FORBIDDEN)
+
+    def _translated(self, error: grpc.RpcError, what: str, *, refusing: set[grpc.StatusCode]) -> AgentError:
+        """What the caller should do about a status; everything that may pass by itself is LinkDown."""
+        code = _code(error)
+        details = (error.details() if isinstance(error, grpc.Call) else str(error)) or "no details"
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            self._unwelcome((error.details() if isinstance(error, grpc.Call) else "") or "it does not know the certificate")
+        message = f"{what}: {details} ({code.name})"
+        if code in refusing:
+            return Refused(message)
+        if code in _DAMAGED:
+            return Corrupt(message)
+        return LinkDown(message)
 
 
 def _upload_request(capture: Capture) -> datasets_pb2.UploadSampleRequest:
@@ -145,11 +207,11 @@ def _resume_at(part: Path, blob: Blob) -> int:
 
 
 def _take(chunk: artifacts_pb2.Chunk, file: BinaryIO, blob: Blob, offset: int) -> int:
-    """Write one chunk; its length. Raises Corrupt before anything beyond the blob's size is written."""
+    """Write one chunk; its length. Raises Corrupt or Endless before anything beyond the blob's size is written."""
     if chunk.total_bytes != blob.size_bytes:
         raise Corrupt(f"{blob.digest} has {chunk.total_bytes} bytes on the hub, the manifest says {blob.size_bytes}")
     if offset + len(chunk.data) > blob.size_bytes:
-        raise Corrupt(f"{blob.digest} goes on beyond its {blob.size_bytes} bytes")
+        raise Endless(f"{blob.digest} goes on beyond its {blob.size_bytes} bytes")
     return file.write(chunk.data)
 
 
@@ -164,35 +226,5 @@ def _keep(blob: Blob, part: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-@contextlib.contextmanager
-def _cancelled_on_silence(call: grpc.RpcContext, timeout_s: float) -> Iterator[Callable[[], None]]:
-    """Cancel ``call`` once the yielded function has not been called for ``timeout_s``."""
-    heard, done = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        while heard.wait(timeout_s):
-            heard.clear()
-            if done.is_set():
-                return
-        call.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs leave it bare
-
-    watcher = threading.Thread(target=watch, name="download-watch", daemon=True)
-    watcher.start()
-    try:
-        yield heard.set
-    finally:
-        done.set()
-        heard.set()
-        watcher.join()
-
-
-def _translated(error: grpc.RpcError, what: str, *, refusing: set[grpc.StatusCode]) -> AgentError:
-    """What the caller should do about a status; everything that may pass by itself is LinkDown."""
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    details = (error.details() if isinstance(error, grpc.Call) else str(error)) or "no details"
-    message = f"{what}: {details} ({code.name})"
-    if code in refusing:
-        return Refused(message)
-    if code in _DAMAGED:
-        return Corrupt(message)
-    return LinkDown(message)
+def _code(error: grpc.RpcError) -> grpc.StatusCode:
+    return error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN

@@ -1,10 +1,17 @@
-"""Who the device is: what enrolment left in ``data_dir/identity``."""
+"""Who the device is.
 
+``data_dir/identity`` is a link into ``data_dir/identities``, so that replacing the link replaces all of it at once.
+"""
+
+import contextlib
+import fcntl
 import json
 import logging
 import shutil
 import ssl
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +20,15 @@ from edge_agent.core.files import sync_folder, write_atomic
 from protos.contract import ids
 from protos.contract.errors import ContractError
 from protos.contract.ids import DeviceId, TenantId
+from protos.contract.telemetry import from_ms, to_ms
 
 log = logging.getLogger(__name__)
 
 FOLDER = "identity"
-_STAGED, _PREVIOUS = ".identity.new", ".identity.old"
+IMAGE_ROOT, DIRECTOR_ROOT = "image-root.json", "director-root.json"
+_STORE, _STAGED, _LOCK = "identities", ".identity.new", "identity.lock"
+_NAMES = "hub.json"  # written last: a folder that has it is whole
+_RECEIPT = "receipt.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +43,24 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """Key, certificate and root that belong together, as TLS takes them."""
+
+    key_pem: bytes = field(repr=False)
+    certificate_pem: bytes = field(repr=False)  # the device's own, then the issuing authority's
+    ca_pem: bytes = field(repr=False)  # the root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """How a certificate came here; by this device's clock, which may be wrong."""
+
+    at: datetime | None = None  # None: not known
+    answers: datetime | None = None  # the newest ``DesiredTwin.renew_before`` that it was made for
+    before: str = ""  # the folder in the store that it replaced, and which is kept; empty: none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Names and addresses; keys and certificates stay in files, so that no log or repr can hold them."""
 
@@ -40,7 +69,8 @@ class Identity:
     board: str
     hub_address: str  # host:port, gRPC over mTLS
     broker: Broker
-    folder: Path
+    folder: Path  # whose content changes when the certificate is renewed
+    enroll_address: str = ""  # host:port, where certificates are renewed
 
     @property
     def key_path(self) -> Path:
@@ -54,35 +84,81 @@ class Identity:
     def ca_path(self) -> Path:
         return self.folder / "ca.pem"
 
-    def tls(self) -> ssl.SSLContext:
-        """For a client that proves who it is and trusts the hub's authority only. Raises ConfigError."""
+    @property
+    def image_root_path(self) -> Path:
+        """TUF root of the image repository, as the ticket had it. Without this file the device takes no update."""
+        return self.folder / IMAGE_ROOT
+
+    @property
+    def director_root_path(self) -> Path:
+        """TUF root of the director. Without this file the device takes no update."""
+        return self.folder / DIRECTOR_ROOT
+
+    def version(self) -> str:
+        """Another one after every replacement."""
+        return self.folder.resolve().name
+
+    def receipt(self) -> Receipt:
+        try:
+            values = json.loads((self.folder / _RECEIPT).read_bytes())
+            return Receipt(at=_time(values["at_ms"]), answers=_time(values["answers_ms"]), before=str(values["before"]))
+        except (OSError, ValueError, KeyError, TypeError, ContractError):
+            return Receipt()
+
+    def credential(self) -> Credential:
+        """All of one version, whatever is replaced meanwhile. Raises ConfigError."""
+        return self._read(self.folder.resolve())
+
+    def previous(self) -> Credential | None:
+        """What the last renewal replaced; None where there was none, or nothing of it is left."""
+        before = self.receipt().before
+        if not before:
+            return None
+        try:
+            return self._read(self.folder.parent / _STORE / before)
+        except ConfigError:
+            return None
+
+    def tls(self, *, previous: bool = False) -> ssl.SSLContext:
+        """For a client that proves who it is and trusts the hub's authority only; with ``previous`` by what the last renewal
+        replaced, where that is still there. Raises ConfigError."""
+        folder = self.folder.resolve()
+        before = self.folder.parent / _STORE / self.receipt().before
+        if previous and (before / _NAMES).exists():
+            folder = before
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_verify_locations(self.ca_path)
-            context.load_cert_chain(self.cert_path, self.key_path)
+            context.load_verify_locations(folder / "ca.pem")
+            context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
         except (OSError, ValueError) as error:  # SSLError is an OSError
             raise ConfigError(f"certificate or key in {self.folder} cannot be used ({error}): enrol again") from error
         return context
 
+    def _read(self, folder: Path) -> Credential:
+        try:
+            key, certificate, ca = ((folder / name).read_bytes() for name in ("key.pem", "cert.pem", "ca.pem"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the identity in {self.folder}: {error.strerror}; enrol again") from error
+        return Credential(key_pem=key, certificate_pem=certificate, ca_pem=ca)
+
 
 def exists(data_dir: Path) -> bool:
-    return any((data_dir / folder / "hub.json").exists() for folder in (FOLDER, _PREVIOUS))
+    return (data_dir / FOLDER / _NAMES).exists()
 
 
 def load(data_dir: Path) -> Identity:
     """Raises ConfigError that says how to enrol."""
     folder = data_dir / FOLDER
-    if not folder.exists() and (data_dir / _PREVIOUS).exists():  # enrolling again was cut short between two renames
-        (data_dir / _PREVIOUS).replace(folder)
-        sync_folder(data_dir)
-    if not (folder / "hub.json").exists():
+    if not exists(data_dir):
         raise ConfigError(f"no identity in {folder}: run `edge-agent enroll --ticket FILE --data-dir {data_dir}`")
+    if not folder.is_symlink():  # restored from a backup that follows links: it could not be replaced at once
+        raise ConfigError(f"{folder} must be a link into {data_dir / _STORE}: restore it as one, or enrol again with --force")
     try:
-        values = json.loads((folder / "hub.json").read_text())
+        values = json.loads((folder / _NAMES).read_text())
         identity = _from_json(values, folder)
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise ConfigError(f"{folder / 'hub.json'} cannot be used ({error}): enrol again with `edge-agent enroll`") from error
+        raise ConfigError(f"{folder / _NAMES} cannot be used ({error}): enrol again with `edge-agent enroll`") from error
     for path in (identity.key_path, identity.cert_path, identity.ca_path):
         if not path.is_file():
             raise ConfigError(f"{path} is missing: enrol again with `edge-agent enroll`")
@@ -91,24 +167,68 @@ def load(data_dir: Path) -> Identity:
     return identity
 
 
-def save(identity: Identity, *, key_pem: bytes, certificate_pem: bytes, ca_pem: bytes) -> Identity:
-    """Put all of it at ``identity.folder`` at once, in the place of what was there; the same identity."""
-    data_dir = identity.folder.parent
-    staged, previous = data_dir / _STAGED, data_dir / _PREVIOUS
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True, mode=0o700)
-    values = asdict(identity)
-    del values["folder"]
-    files = {"key.pem": key_pem, "cert.pem": certificate_pem, "ca.pem": ca_pem, "hub.json": json.dumps(values).encode()}
-    for name, content in files.items():
-        write_atomic(staged / name, content, mode=0o600)
-    if identity.folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        identity.folder.replace(previous)
-    staged.replace(identity.folder)
-    sync_folder(data_dir)
-    shutil.rmtree(previous, ignore_errors=True)
+@contextlib.contextmanager
+def claim(data_dir: Path) -> Iterator[None]:
+    """Enrolling and renewing, in the agent and by hand, take turns: who comes later sees what came of the one before."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data_dir / _LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def save(
+    identity: Identity,
+    *,
+    key_pem: bytes,
+    certificate_pem: bytes,
+    ca_pem: bytes,
+    image_root: bytes = b"",
+    director_root: bytes = b"",
+    receipt: Receipt | None = None,
+) -> Identity:
+    """Put all of it at ``identity.folder`` at once, in the place of what was there; the same identity.
+
+    A power cut leaves all of the old or all of the new. The version named by ``receipt.before`` is kept, others are removed.
+    Raises OSError.
+    """
+    data_dir, receipt = identity.folder.parent, receipt or Receipt()
+    store = data_dir / _STORE
+    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    names = asdict(identity)
+    del names["folder"]
+    notes = {"at_ms": _ms(receipt.at), "answers_ms": _ms(receipt.answers), "before": receipt.before}
+    files = {"key.pem": key_pem, "cert.pem": certificate_pem, "ca.pem": ca_pem, IMAGE_ROOT: image_root}
+    files |= {DIRECTOR_ROOT: director_root, _RECEIPT: json.dumps(notes).encode(), _NAMES: json.dumps(names).encode()}
+    made = store / _next(store)
+    made.mkdir(mode=0o700)
+    try:
+        for name, content in files.items():
+            if content:
+                write_atomic(made / name, content, mode=0o600)
+        sync_folder(store)
+    except BaseException:  # it is tried again and again, and a full disk must not get fuller by it
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    _switch(identity.folder, made)
+    for folder in store.iterdir():
+        if folder.name not in (made.name, receipt.before):
+            shutil.rmtree(folder, ignore_errors=True)
     return identity
+
+
+def _switch(folder: Path, made: Path) -> None:
+    data_dir = folder.parent
+    staged = data_dir / _STAGED
+    staged.unlink(missing_ok=True)
+    staged.symlink_to(made.relative_to(data_dir))
+    if folder.is_dir() and not folder.is_symlink():
+        folder.replace(made.parent / f"{made.name}-before")  # nothing that ``load`` takes
+    staged.replace(folder)
+    sync_folder(data_dir)
+
+
+def _next(store: Path) -> str:
+    return str(1 + max((int(folder.name) for folder in store.iterdir() if folder.name.isdecimal()), default=0))
 
 
 def _from_json(values: dict[str, Any], folder: Path) -> Identity:
@@ -121,6 +241,15 @@ def _from_json(values: dict[str, Any], folder: Path) -> Identity:
             hub_address=str(values["hub_address"]),
             broker=broker,
             folder=folder,
+            enroll_address=str(values["enroll_address"]),
         )
     except ContractError as error:
         raise ConfigError(str(error)) from error
+
+
+def _ms(at: datetime | None) -> int:
+    return to_ms(at) if at is not None else 0
+
+
+def _time(ms: Any) -> datetime | None:
+    return from_ms(int(ms)) if ms else None

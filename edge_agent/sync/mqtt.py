@@ -2,8 +2,10 @@
 
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
@@ -33,6 +35,9 @@ GOODBYE_S = 3.0  # how long closing may wait for the broker to take the last sta
 SETTLED_S = 10.0  # a connection that held so long resets the back-off: two clients of one name would take turns else
 PACKET_BYTES = 9 + 22  # of MQTT's headers and a TLS record, about: for systems that do not count
 MAX_PACKET_BYTES = MAX_TWIN_BYTES + 4096  # down
+REFUSALS = 3  # in a row: a broker that is being restarted may hang up once or twice
+
+_NOT_WELCOME = {0x86, 0x87, 0x8A}  # MQTT 5 reason codes: bad user name, not authorized, banned
 
 T = TypeVar("T")
 
@@ -56,9 +61,14 @@ class MqttLink:
         self._on_watermark: list[Callable[[tuple[Mark, ...]], None]] = []
         self._on_connected: list[Callable[[], None]] = []
         self._on_acknowledged: list[Callable[[], None]] = []
+        self._on_refused: list[Callable[[str], None]] = []
         self._outbox, self._traffic = Outbox(), Traffic()
         self._connects = 0
+        self._dialled_at = clock.now()
         self._rejected = 0
+        self._refusals = 0
+        self._with_previous = False
+        self._again = threading.Event()  # connect anew at once: there is a new certificate, or it is the end
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def on_desired(self, listener: Callable[[DesiredTwin], None]) -> None:
@@ -76,6 +86,16 @@ class MqttLink:
     def on_acknowledged(self, listener: Callable[[], None]) -> None:
         """Call before ``start``; it must not block. Called after every message that the broker has answered for."""
         self._on_acknowledged.append(listener)
+
+    def on_refused(self, listener: Callable[[str], None]) -> None:
+        """Call before ``start``; it must not block. Called with the reason when the broker has not taken the certificate
+        several times in a row, and each time after."""
+        self._on_refused.append(listener)
+
+    @property
+    def with_previous(self) -> bool:
+        """The certificate of this connection is the one before the newest, which the broker did not take."""
+        return self._with_previous
 
     @property
     def connects(self) -> int:
@@ -108,9 +128,17 @@ class MqttLink:
     def start(self) -> None:
         self._thread.start()
 
+    def renewed(self) -> None:
+        """The certificate on the disk is a new one: connect with it. What the broker has not answered for is sent again."""
+        self._again.set()  # before we look: a connection that is being made sees it
+        client = self._client
+        if client is not None and self.connected:
+            client.disconnect()  # in good order, so that the will is not sent
+
     def close(self) -> None:
         """Say goodbye where the line is up, and end every thread; safe more than once."""
         self._stopping.set()
+        self._again.set()
         client = self._client
         if client is not None and self.connected:
             self._say_goodbye(client)
@@ -150,14 +178,26 @@ class MqttLink:
     def _run(self) -> None:
         while not self._stopping.is_set():
             started = self._clock.monotonic()
+            self._again.clear()
             try:
                 self._hold_one_connection()
-            except (OSError, ValueError, ConfigError) as error:  # refused, unreachable, unknown host, TLS
+            except ssl.SSLCertVerificationError as error:  # it is we who refuse
+                log.warning("broker is not trusted", extra={"broker": self._where(), "error": str(error)})
+            except ssl.SSLError as error:
+                self._refused(f"TLS: {error.reason or error}")
+            except (OSError, ValueError, ConfigError) as error:  # not there, unknown host, no certificate
                 log.warning("broker is not reachable", extra={"broker": self._where(), "error": str(error)})
             except Exception:  # the thread's outermost edge: without it the device would be silent until a restart
                 log.exception("broker connection failed", extra={"broker": self._where()})
             settled = self._clock.monotonic() - started > SETTLED_S
-            self._stopping.wait(self._backoff.after_loss() if settled else self._backoff.next())
+            if not self._stopping.is_set():
+                self._again.wait(self._backoff.after_loss() if settled else self._backoff.next())
+
+    def _refused(self, reason: str) -> None:
+        self._refusals += 1
+        log.warning("broker refuses the connection", extra={"broker": self._where(), "reason": reason})
+        if self._refusals >= REFUSALS:
+            self._tell(self._on_refused, reason)
 
     def _hold_one_connection(self) -> None:
         """Return when it ended."""
@@ -175,6 +215,8 @@ class MqttLink:
                 if not answered or (self._loop is not None and not self._loop.is_alive()):
                     log.warning("broker connection died silently", extra={"broker": self._where()})
                     return
+            if self._loop is None and not self._stopping.is_set():
+                self._refused("it hung up before it answered")  # TLS 1.3 refuses a certificate after the handshake
         finally:
             self._connected.clear()
             client.disconnect()
@@ -205,7 +247,11 @@ class MqttLink:
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.tls_set_context(self._identity.tls())  # read anew each time: certificates are replaced while we run
+        # Read anew each time: certificates are replaced while we run. One that is not taken takes turns with the one before it.
+        other_turn = self._refusals >= REFUSALS and self._refusals % 2 == 1
+        self._with_previous = other_turn and self._identity.previous() is not None
+        client.tls_set_context(self._identity.tls(previous=self._with_previous))
+        self._dialled_at = self._clock.now()
         client.will_set(self._topic(topics.STATUS), self._status(Presence.OFFLINE), qos=1, retain=True)
         window = len(Lane) * self._config.in_flight
         client.max_inflight_messages_set(window + 4)  # telemetry of all lanes, presence and reports
@@ -221,7 +267,10 @@ class MqttLink:
     ) -> None:
         self._loop = threading.current_thread()
         if reason.is_failure:
-            log.warning("broker refuses the connection", extra={"broker": self._where(), "reason": str(reason)})
+            if reason.value in _NOT_WELCOME:
+                self._refused(str(reason))
+            else:
+                log.warning("broker takes no connection now", extra={"broker": self._where(), "reason": str(reason)})
             return
         log.info("connected to the broker", extra={"broker": self._where(), "session": flags.session_present})
         status = self._status(Presence.ONLINE)
@@ -229,6 +278,9 @@ class MqttLink:
         client.subscribe([(self._topic(topics.DESIRED), 1), (self._topic(topics.WATERMARK), 1)])
         self._connects += 1
         self._connected.set()
+        self._refusals = 0
+        if self._again.is_set():  # made with the certificate before the one that came meanwhile
+            client.disconnect()
         self._tell([_without_value(listener) for listener in self._on_connected], None)
 
     def _disconnected(
@@ -270,14 +322,17 @@ class MqttLink:
     # -- presence ---------------------------------------------------------------------------------------------------
 
     def _say_goodbye(self, client: Client) -> None:
-        info: MQTTMessageInfo = client.publish(self._topic(topics.STATUS), self._status(Presence.STOPPED), qos=1, retain=True)
+        info: MQTTMessageInfo = client.publish(
+            self._topic(topics.STATUS), self._status(Presence.STOPPED, self._clock.now()), qos=1, retain=True
+        )
         try:
             info.wait_for_publish(GOODBYE_S)
         except (ValueError, RuntimeError) as error:  # queue full, or the line broke
             log.warning("could not say goodbye to the broker", extra={"error": str(error)})
 
-    def _status(self, presence: Presence) -> bytes:
-        at = self._clock.now()
+    def _status(self, presence: Presence, at: datetime | None = None) -> bytes:
+        """By default of when this connection was begun: its will counts, that of one before it comes too late."""
+        at = at or self._dialled_at
         return encode_status(Status(presence=presence, boot_id=self._boot_id, agent_version=self._version, at=at))
 
     def _topic(self, kind: str) -> str:

@@ -2,15 +2,17 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 from edge_agent.core.config import UpdateConfig
-from edge_agent.core.errors import BadModel, Corrupt, DiskFull, LinkDown, Refused, Retryable
+from edge_agent.core.errors import AlteredTarget, BadModel, Corrupt, DiskFull, LinkDown, NoTrust, Refused, Retryable, Untrusted
 from edge_agent.core.model import Happening
+from edge_agent.core.ports import Hub
 from edge_agent.update.fetch import Fetcher
 from edge_agent.update.journal import Journal, Update
 from edge_agent.update.probation import Ruling, judge
 from edge_agent.update.slots import Slot, SlotRecord, Slots
-from edge_agent.update.surroundings import Standing, Starter, Surroundings
+from edge_agent.update.surroundings import Anchor, Approved, Standing, Starter, Surroundings
 from protos.contract.twin import DesiredTwin, ModelAssignment
 from protos.contract.update import UpdateState
 
@@ -19,16 +21,19 @@ log = logging.getLogger(__name__)
 IDLE_S = 3600.0  # an offer wakes the engine; this is only how long it sleeps without one
 WATCH_S = 0.25  # between looks at a model on trial
 HELD_BACK_S = 20.0  # a suspect model starts so late that the hub can be heard before
+AGAIN_S = 300.0  # between starts of a committed model that does not start: it may be the machine's fault
+ROOTS_S = 60.0  # between looks for roots of trust, where an update has failed for want of them
+_ROOTLESS = f"{NoTrust.__name__}: "  # begins the reason of such an update
 
 
 class UpdateEngine:
     """Takes desired twins, newest first, through the states of ``protos.contract.update``.
 
     Every state is in the journal before it is acted upon, so a crash anywhere is continued by ``boot`` and ``step``. Damaged
-    downloads, golden runs and starts on trial are tried at most ``max_attempts`` times. A full disk, or a hub that does not
-    answer although the device is online, is waited for up to ``fetch_timeout_s`` in one run of the agent; a device that is
-    offline waits until it is online again. ``offer``, ``standing`` and ``stop`` are for any thread; ``boot`` comes first, then
-    ``step`` or ``run`` in one thread.
+    downloads, golden runs and starts on trial are tried at most ``max_attempts`` times. A full disk, a hub that does not
+    answer although the device is online, or one that cannot be believed is waited for up to ``fetch_timeout_s`` in one run of
+    the agent; a device that is offline waits until it is online again. ``offer``, ``standing`` and ``stop`` are for any
+    thread; ``boot`` comes first, then ``step`` or ``run`` in one thread.
     """
 
     def __init__(self, slots: Slots, journal: Journal, config: UpdateConfig, around: Surroundings) -> None:
@@ -46,7 +51,10 @@ class UpdateEngine:
         self._stopped = False
         self._since = 0.0  # monotonic, when this state was entered in this run of the agent
         self._doomed = ""  # why a trial must end, while that cannot be written down
-        self._held_back = False  # the committed model has not been started yet
+        self._start_at: float | None = None  # monotonic: when the committed model, which does not run, is to be started
+        self._unusable = ""  # what was told last about it
+        self._tried: Anchor | None = None  # by which the last update was judged
+        self._refused: set[tuple[int, str]] = set()  # generation and kind of what was told as not to be believed
         self._standing = Standing()
 
     @property
@@ -76,7 +84,7 @@ class UpdateEngine:
             if update is not None and on_trial:
                 self._resume_trial(update)
             elif suspect and self._slots.current() is not None:
-                self._held_back = True
+                self._start_at = self._around.clock.monotonic() + HELD_BACK_S
                 self._tell(
                     "model.held_back", f"the agent ended soon after its last starts: the model waits {HELD_BACK_S:.0f} s"
                 )
@@ -111,23 +119,44 @@ class UpdateEngine:
         """Do the next thing there is to do; returns how many seconds may pass before the next call."""
         try:
             self._take_offer()
+            start_s = self._start_late()
             update = self._journal.newest()
             if update is None or update.done:
-                return 0.0 if self._offered() else self._idle()
+                return 0.0 if self._offered() else min(start_s, self._look_for_roots())
             pause = self._act(update)
             self._publish()
-            return pause
+            return min(start_s, pause)
         except (Retryable, OSError) as error:
             return self._retry(error)
 
-    def _idle(self) -> float:
-        if self._held_back and self._starter.running is None:
-            if (left := HELD_BACK_S - self._elapsed()) > 0:
-                return left
-            self._held_back = False
-            self._start_current()
-            self._publish()
-        return IDLE_S
+    def _start_late(self) -> float:
+        """Start the committed model when it is time, whatever update waits meanwhile; seconds until then."""
+        if self._start_at is None or self._starter.running is not None:
+            return IDLE_S
+        update = self._journal.newest()
+        if update is not None and update.state is UpdateState.TRIAL:  # the pointer may name what is to be rolled back
+            return IDLE_S
+        if (left_s := self._start_at - self._around.clock.monotonic()) > 0:
+            return left_s
+        self._start_current()
+        self._publish()
+        return IDLE_S if self._start_at is None else AGAIN_S
+
+    def _look_for_roots(self) -> float:
+        """An update that failed for want of roots is begun again once there are some, or others."""
+        update = self._journal.newest()
+        if update is None or not update.reason.startswith(_ROOTLESS) or update.generation < self._journal.generation():
+            return IDLE_S
+        try:
+            same = self._around.anchor() == self._tried
+        except (NoTrust, LinkDown):
+            return ROOTS_S
+        if same:
+            return ROOTS_S
+        self._journal.reopen(update)
+        self._enter()
+        self._publish()
+        return 0.0
 
     # -- offers -------------------------------------------------------------------------------------------------------
 
@@ -145,10 +174,13 @@ class UpdateEngine:
             return
         if offer.generation > self._journal.generation():
             update = self._journal.newest()
-            if update is not None and not update.done and not self._make_way(update, offer):
+            same = update is not None and (update.assignment, update.rollout_id) == (offer.model, offer.rollout_id)
+            if update is not None and not same and not update.done and not self._make_way(update, offer):
                 return
             if offer.model is None:
                 self._journal.see(offer.generation)
+            elif update is not None and same:  # what changed does not concern the model
+                self._journal.carry(update, offer.generation)
             else:
                 self._begin(offer, offer.model)
         with self._lock:
@@ -163,7 +195,7 @@ class UpdateEngine:
             return True
         if offer.model is None:
             return True
-        if offer.model == update.assignment:
+        if offer.model == update.assignment:  # for another rollout: this trial is as good as its own would be
             return False
         self._roll_back(update, f"superseded by generation {offer.generation}")
         return True
@@ -197,25 +229,50 @@ class UpdateEngine:
         try:
             slot = self._slot_of(update)
             self._slots.prepare(slot, _record(update))
-            self._fetcher.fill(slot, update.assignment, called_off=self._called_off)
-        except (LinkDown, DiskFull, OSError) as error:
-            if self._called_off():
-                return 0.0
-            if not self._around.online():
-                self._since = self._around.clock.monotonic()
-            if self._elapsed() >= self._config.fetch_timeout_s:
-                return self._fail(update, f"not downloaded within {self._config.fetch_timeout_s:.0f} s: {error}")
-            return self._retry(error)
+            approved = self._fetcher.fill(slot, update.assignment, approve=self._approval(update), called_off=self._called_off)
+        except (LinkDown, DiskFull, OSError, Untrusted) as error:
+            return self._wait_for(update, error)
         except Corrupt as error:
             update = self._journal.count(update)
+            reason = self._refuse(update, AlteredTarget(f"the download was damaged {update.attempts} times: {error}"))
             if update.attempts >= self._config.max_attempts:
-                return self._fail(update, f"the download was damaged {update.attempts} times: {error}")
+                return self._fail(update, reason)
             return self._retry(error)
+        except NoTrust as error:
+            return self._fail(update, f"{_ROOTLESS}{error}")
         except (Refused, BadModel) as error:
             return self._fail(update, str(error))
-        self._journal.advance(update, UpdateState.STAGED)
+        self._journal.advance(update, UpdateState.STAGED, release=approved.release)
         self._enter()
         return 0.0
+
+    def _approval(self, update: Update) -> Callable[[Hub], Approved]:
+        """Raises LinkDown, NoTrust."""
+        self._tried = None
+        anchor, generation = self._around.anchor(), self._journal.generation()
+        self._tried = anchor
+        return lambda hub: self._around.verifier().check(hub, anchor, update.assignment, generation)
+
+    def _wait_for(self, update: Update, error: Exception) -> float:
+        """Try again later, unless that has been done for long enough."""
+        if self._called_off():
+            return 0.0
+        reason = f"not downloaded within {self._config.fetch_timeout_s:.0f} s: {error}"
+        if isinstance(error, Untrusted):
+            reason = self._refuse(update, error)
+        if not self._around.online():
+            self._since = self._around.clock.monotonic()
+        if self._elapsed() >= self._config.fetch_timeout_s:
+            return self._fail(update, reason)
+        return self._retry(error)
+
+    def _refuse(self, update: Update, error: Untrusted) -> str:
+        """The reason, which is told at once where it is the first of its kind."""
+        name = type(error).__name__
+        if (update.generation, name) not in self._refused:
+            self._refused = {told for told in self._refused if told[0] == update.generation} | {(update.generation, name)}
+            self._tell("trust.refused", f"{name}: {error}")
+        return f"{name}: {error}"
 
     def _try(self, update: Update) -> float:
         """Golden run in another process; then, and only then, the pointer and the running agent."""
@@ -279,8 +336,8 @@ class UpdateEngine:
         """The model before it runs again, or none where there was none: without network, and at once even on a full disk."""
         slot = self._slot_of(update)
         previous = self._slots.fallback(than=slot)
-        if self._starter.running in (None, update.assignment):
-            self._starter.start(previous)
+        if self._starter.running in (None, update.assignment) and not self._starter.start(previous) and previous is not None:
+            self._start_at = self._around.clock.monotonic() + AGAIN_S
         self._doomed = reason
         if not update.reason:
             update = self._journal.condemn(update, reason)
@@ -305,8 +362,11 @@ class UpdateEngine:
 
     def _start_current(self) -> None:
         problem, damaged = self._starter.start_current()
-        if problem:
+        lost = bool(problem) and self._starter.running is None and not damaged
+        self._start_at = self._around.clock.monotonic() + AGAIN_S if lost else None
+        if problem and problem != self._unusable:
             self._tell("model.unusable", problem)
+        self._unusable = problem
         if damaged:
             self._journal.forget()  # what the hub still desires is then fetched again
 

@@ -1,12 +1,13 @@
-"""Fill a slot from the hub: the manifest first, because it says how large the rest is and whether it can run here."""
+"""Fill a slot from the hub: verified names first, then the manifest, because it says whether the rest can run here."""
 
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent.core.errors import BadModel, Corrupt, DiskFull, LinkDown
+from edge_agent.core.errors import AlteredTarget, BadModel, Corrupt, DiskFull, LinkDown
 from edge_agent.core.ports import Hub
 from edge_agent.update.slots import Slot, holds
+from edge_agent.update.surroundings import Approved
 from protos.contract import codec
 from protos.contract.errors import ContractError
 from protos.contract.manifest import Blob, Manifest
@@ -29,10 +30,15 @@ class Fetcher:
         self._lock = threading.Lock()
         self._hub: Hub | None = None
 
-    def fill(self, slot: Slot, assignment: ModelAssignment, *, called_off: Callable[[], bool]) -> None:
-        """On return ``slot`` holds all three files of ``assignment``. What is already there is not downloaded again.
+    def fill(
+        self, slot: Slot, assignment: ModelAssignment, *, approve: Callable[[Hub], Approved], called_off: Callable[[], bool]
+    ) -> Approved:
+        """On return ``slot`` holds all three files of ``assignment``, as ``approve`` names them before the first byte.
+
+        What is already there is not downloaded again.
 
         Raises:
+            Untrusted, NoTrust: as ``Verifier.check``; also where the manifest names other files than were approved.
             BadModel: the manifest is not what was assigned, or cannot run here.
             DiskFull: artifact and golden set would leave less than the reserve; nothing of them was downloaded.
             LinkDown: also where it was ``called_off`` before it began, or cut.
@@ -44,7 +50,9 @@ class Fetcher:
                 self._hub = hub
             if called_off():  # before this line ``cut`` had nothing to cut
                 raise LinkDown("the download was called off")
-            self._fill(hub, slot, assignment)
+            approved = approve(hub)
+            self._fill(hub, slot, assignment, approved)
+            return approved
         finally:
             with self._lock:
                 self._hub = None
@@ -57,14 +65,16 @@ class Fetcher:
         if hub is not None:
             hub.close()
 
-    def _fill(self, hub: Hub, slot: Slot, assignment: ModelAssignment) -> None:
-        _obtain(hub, Blob(digest=assignment.manifest_digest, size_bytes=assignment.manifest_size_bytes), slot.manifest)
+    def _fill(self, hub: Hub, slot: Slot, assignment: ModelAssignment, approved: Approved) -> None:
+        _obtain(hub, approved.manifest, slot.manifest)
         manifest = _read(slot.manifest, assignment)
+        if (manifest.artifact, manifest.golden.blob) != (approved.model, approved.golden):
+            raise AlteredTarget(f"the manifest of {assignment.name}:{assignment.version} names other files than were released")
         if reason := self._unrunnable(manifest):
             raise BadModel(f"{assignment.name}:{assignment.version} cannot run here: {reason}")
         _check_room(slot, manifest, self._free_bytes(slot.folder), self._reserve_bytes)
-        _obtain(hub, manifest.artifact, slot.model)
-        _obtain(hub, manifest.golden.blob, slot.golden)
+        _obtain(hub, approved.model, slot.model)
+        _obtain(hub, approved.golden, slot.golden)
 
 
 def _obtain(hub: Hub, blob: Blob, path: Path) -> None:

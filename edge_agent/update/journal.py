@@ -10,6 +10,8 @@ from pathlib import Path
 
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import DiskFull
+from edge_agent.update import floors
+from edge_agent.update.floors import Floors, Release
 from edge_agent.update.slots import Slot, Slots
 from protos.contract import ids
 from protos.contract.telemetry import from_ms, to_ms
@@ -30,10 +32,13 @@ CREATE TABLE IF NOT EXISTS updates (
     reason TEXT NOT NULL DEFAULT '',          -- set while on trial: the decision to roll back
     slot TEXT NOT NULL DEFAULT '',
     reference_ms REAL NOT NULL DEFAULT 0,     -- p95 of the golden run
-    at_ms INTEGER NOT NULL                    -- of the last change
+    at_ms INTEGER NOT NULL,                   -- of the last change
+    series TEXT NOT NULL DEFAULT '',          -- empty: nothing was verified, because nothing had to be
+    release INTEGER NOT NULL DEFAULT 0        -- within the series, by the image repository
 ) STRICT;
 CREATE TABLE IF NOT EXISTS seen (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL) STRICT;
 """
+_SINCE = {"series": "TEXT NOT NULL DEFAULT ''", "release": "INTEGER NOT NULL DEFAULT 0"}  # columns older journals lack
 _COLUMNS = (
     "generation, name, version, manifest_digest, manifest_size_bytes, rollout_id, state, attempts, reason, slot,"
     " reference_ms, at_ms"
@@ -81,6 +86,7 @@ class Journal:
         """``None``: in memory, from what the slots hold."""
         self._clock = clock
         self._db = _open(Path(":memory:")) if path is None else _open_or_begin_again(path)
+        self.floors = Floors(self._db, self._change, durable=path is not None)
         self._catch_up(slots)
 
     def generation(self) -> int:
@@ -114,9 +120,18 @@ class Journal:
         return self._get(twin.generation)
 
     def advance(
-        self, update: Update, *states: UpdateState, reason: str = "", slot: Slot | None = None, reference_ms: float = 0.0
+        self,
+        update: Update,
+        *states: UpdateState,
+        reason: str = "",
+        slot: Slot | None = None,
+        reference_ms: float = 0.0,
+        release: Release | None = None,
     ) -> Update:
-        """Through ``states`` in one durable step; attempts start again at 0, or at 1 for a trial: it begins by being tried."""
+        """Through ``states`` in one durable step; attempts start again at 0, or at 1 for a trial: it begins by being tried.
+
+        ``release``: what was verified about it. A commit raises the floor of its series.
+        """
         state = self._get(update.generation).state
         for following in states:
             if not may_follow(state, following):
@@ -133,6 +148,13 @@ class Journal:
                     to_ms(self._clock.now()), update.generation,
                 ),
             )  # fmt: skip
+            if release is not None:
+                self._db.execute(
+                    "UPDATE updates SET series = ?, release = ? WHERE generation = ?",
+                    (release.series, release.number, update.generation),
+                )
+            if state is UpdateState.COMMITTED:
+                floors.commit_release(self._db, update.generation)
         return self._get(update.generation)
 
     def count(self, update: Update) -> Update:
@@ -149,8 +171,24 @@ class Journal:
             )
         return self._get(update.generation)
 
+    def reopen(self, update: Update) -> Update:
+        """Begin again with an update that has ended, because why it did has passed."""
+        with self._change():
+            self._db.execute(
+                "UPDATE updates SET state = ?, attempts = 0, reason = '', slot = '', at_ms = ? WHERE generation = ?",
+                (int(UpdateState.OFFERED), to_ms(self._clock.now()), update.generation),
+            )
+        return self._get(update.generation)
+
+    def carry(self, update: Update, generation: int) -> Update:
+        """The same update is asked for by a newer generation: it goes on, or stays as it ended, under that one."""
+        with self._change():
+            self._see(generation)
+            self._db.execute("UPDATE updates SET generation = ? WHERE generation = ?", (generation, update.generation))
+        return self._get(generation)
+
     def forget(self) -> None:
-        """Begin again at generation 0: what the hub still desires is then new."""
+        """Begin again at generation 0: what the hub still desires is then new. Floors stay."""
         with self._change():
             self._db.execute("DELETE FROM updates")
             self._db.execute("DELETE FROM seen")
@@ -233,7 +271,8 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")  # NORMAL lost acknowledged rows in power cuts
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + floors.SCHEMA)
+        _migrate(db)
         for row in db.execute(f"SELECT {_COLUMNS} FROM updates").fetchall():
             _update(row)
         if (found := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
@@ -245,6 +284,14 @@ def _open(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """A journal of an older agent, in place. Each step may be the last before a power cut."""
+    there = {row[1] for row in db.execute("PRAGMA table_info(updates)")}
+    for column, kind in _SINCE.items():
+        if column not in there:
+            db.execute(f"ALTER TABLE updates ADD COLUMN {column} {kind}")
 
 
 def _set_aside(path: Path) -> Path:

@@ -19,6 +19,8 @@ class Vitals:
     latency_p95_ms: float = 0.0
     last_error: str = ""
     busy_s: float = 0.0  # how long the inference under way has run
+    crashes: int = 0  # workers it took down
+    last_crash: str = ""
 
 
 class Ruling(Enum):
@@ -42,6 +44,8 @@ def judge(vitals: Vitals, *, elapsed_s: float, reference_ms: float, config: Upda
     """
     if vitals.busy_s > STALL_S:
         return Verdict(Ruling.ROLL_BACK, f"an inference has not come back for {vitals.busy_s:.0f} s")
+    if vitals.crashes:  # the one before it did not: whatever else was the matter with the device, it is not risked
+        return Verdict(Ruling.ROLL_BACK, f"its worker was lost: {vitals.last_crash}")
     seen = vitals.inferences + vitals.errors
     if vitals.errors > config.max_error_rate * max(seen, config.probation_inferences):
         return Verdict(Ruling.ROLL_BACK, f"{vitals.errors} of {seen} inferences failed: {vitals.last_error}")

@@ -11,9 +11,11 @@ from edge_agent.core.clock import Clock
 from edge_agent.core.errors import BadModel, Corrupt
 from edge_agent.core.model import Happening
 from edge_agent.core.ports import Hub
+from edge_agent.update.floors import Release
 from edge_agent.update.probation import Vitals
 from edge_agent.update.slots import Slot, Slots
-from protos.contract.manifest import Manifest
+from protos.contract.ids import DeviceId, TenantId
+from protos.contract.manifest import Blob, Manifest
 from protos.contract.twin import ModelAssignment, UpdateStatus
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,39 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """Who this device is, and the roots of trust that it was given when it enrolled."""
+
+    device_id: DeviceId
+    tenant: TenantId
+    board: str
+    image_root: bytes
+    director_root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved:
+    """The files of an update, as both repositories mean them."""
+
+    manifest: Blob
+    model: Blob
+    golden: Blob
+    release: Release
+
+
+class Verifier(Protocol):
+    def check(self, hub: Hub, anchor: Anchor, assignment: ModelAssignment, generation: int) -> Approved:
+        """What may be fetched for ``assignment``, which stands in the newest desired twin, of ``generation``.
+
+        Raises:
+            Untrusted: one of its kinds; nothing may be fetched.
+            LinkDown, Refused: as ``Hub.metadata``.
+            NoTrust: the roots of ``anchor`` are none.
+            DiskFull: what was seen cannot be kept.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """What there is to report."""
 
@@ -49,6 +84,8 @@ class Surroundings:
 
     runner: Runner
     connect: Callable[[], Hub]  # a new connection each time; raises LinkDown
+    anchor: Callable[[], Anchor]  # raises LinkDown while the device is not enrolled, NoTrust without roots
+    verifier: Callable[[], Verifier]  # asked for only when there is something to verify: it is heavy
     online: Callable[[], bool]  # the broker is reached: time without it does not count against an update
     clock: Clock
     free_bytes: Callable[[Path], int]

@@ -1,0 +1,37 @@
+"""What an update needs to tell a good release from a bad one.
+
+Imported late: TUF and TLS are heavy, and a start needs neither.
+"""
+
+from pathlib import Path
+
+from edge_agent.core.clock import Clock
+from edge_agent.core.errors import ConfigError, LinkDown, NoTrust
+from edge_agent.sync import identity
+from edge_agent.update.floors import Floors
+from edge_agent.update.surroundings import Anchor, Verifier
+
+FOLDER = "trust"
+
+
+def anchor(data_dir: Path) -> Anchor:
+    """Who this device is now, and its roots. Raises LinkDown while it is not enrolled, NoTrust where it was given no roots."""
+    try:
+        me = identity.load(data_dir)
+    except ConfigError as error:  # enrolling while we run mends it
+        raise LinkDown(str(error)) from error
+    folder = me.folder.resolve()  # both of one enrolment, whatever is replaced meanwhile
+    try:
+        image, director = ((folder / path.name).read_bytes() for path in (me.image_root_path, me.director_root_path))
+    except OSError as error:
+        raise NoTrust(
+            "this device was given no roots of trust, so it can tell no release from a forgery: "
+            "enrol again with a ticket made after `hubctl trust init`"
+        ) from error
+    return Anchor(device_id=me.device_id, tenant=me.tenant, board=me.board, image_root=image, director_root=director)
+
+
+def verifier(data_dir: Path, floors: Floors, clock: Clock) -> Verifier:
+    from edge_agent.update.trust import Trust
+
+    return Trust(data_dir / FOLDER, floors, clock)
