@@ -24,6 +24,8 @@ class FakeRuntime:
             lambda tensor: np.array([part.sum() for part in np.array_split(tensor.reshape(-1), classes)], np.float32)
         )
 
+    inner_ms: float | None = None
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self._shape

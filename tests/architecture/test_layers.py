@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 
 HEAVY = {
     "torch", "onnxruntime", "ai_edge_litert", "tflite_runtime", "cv2", "grpc", "paho", "sqlalchemy",
-    "cryptography", "matplotlib", "typer", "rich", "apscheduler",
+    "cryptography", "matplotlib", "typer", "rich", "apscheduler", "tuf", "securesystemslib", "urllib3",
 }  # fmt: skip
 
 

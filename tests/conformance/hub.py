@@ -3,27 +3,38 @@
 import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import paho.mqtt.client as paho
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.sync import identity as identities
-from edge_agent.sync.identity import Broker, Identity
+from edge_agent.sync.identity import Broker, Identity, Receipt
 from protos.contract import codec, ids, topics
 from protos.contract.ids import Digest, digest_of
 from protos.contract.telemetry import Batch, Lane, Mark, first_gap_free
 from protos.contract.twin import DesiredTwin, ModelAssignment, ReportedTwin, Status
-from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc
+from protos.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    datasets_pb2,
+    datasets_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    trust_pb2_grpc,
+)
 from tests.agent.models import ModelFiles
 from tests.agent.sync.authority import Authority
 from tests.agent.sync.broker import Mosquitto
+from tests.agent.sync.registrar import Registrar
+from tests.conformance.repository import Release, Repository
+from tests.conformance.trust import Answers, TrustService
 
 TENANT = ids.tenant_id("default")
 BOARD = "camera-x86"
@@ -46,21 +57,29 @@ class Device:
         return self.reported[-1] if self.reported else None
 
 
-class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServicer, enrollment_pb2_grpc.EnrollmentServicer):
+class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServicer):
     def __init__(self, folder: Path) -> None:
         self.authority = Authority()
         self.heard = threading.Condition()
         self.devices: defaultdict[str, Device] = defaultdict(Device)
         self.blobs: dict[Digest, bytes] = {}
-        self.tokens: dict[str, str] = {}  # token -> device
+        self.registrar = Registrar(self.authority, tenant=TENANT, board=BOARD)
+        self.tokens = self.registrar.tokens
         self.downloads: list[tuple[str, int]] = []  # (digest, offset) as asked for
         self.hold: dict[str, int] = {}  # digest -> bytes after which its download stands still
+        self.streams: dict[
+            str, Callable[[int], Iterable[bytes]]
+        ] = {}  # digest -> what comes from an offset instead of the blob
+        self.repository = Repository(TENANT)
+        self._answers: dict[str, Answers] = {}  # by device
         self.refuse_uploads = False
         self._generation: defaultdict[str, int] = defaultdict(int)
         self.broker = Mosquitto(folder / "broker", self.authority)
         self.broker.start()
         self._client = self._listen(folder / "hub")
         self._server, self.port, self.enroll_port = self._serve()
+        self.registrar.hub_address, self.registrar.enroll_address = f"localhost:{self.port}", f"localhost:{self.enroll_port}"
+        self.registrar.broker = enrollment_pb2.Broker(host="localhost", port=self.broker.port, protocol=5)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -70,9 +89,23 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
 
     # -- what a test does ---------------------------------------------------------------------------------------------
 
-    def identity(self, name: str, data_dir: Path) -> Identity:
-        """What enrolment would leave in ``data_dir``."""
-        key_pem, certificate_pem = self.authority.issue(name)
+    def identity(
+        self,
+        name: str,
+        data_dir: Path,
+        repository: Repository | None = None,
+        *,
+        life: timedelta = timedelta(days=1),
+        age: timedelta = timedelta(0),
+    ) -> Identity:
+        """What enrolment would have left in ``data_dir`` ``age`` ago; with a ``repository`` of its own where one is given.
+
+        ``life``: of this certificate and of those to come.
+        """
+        if repository is not None:
+            self._answers[name] = Answers(repository)
+        self.registrar.lives[name] = life
+        key_pem, certificate_pem = self.registrar.issue(name, age=age)
         identity = Identity(
             device_id=ids.device_id(name),
             tenant=TENANT,
@@ -80,23 +113,57 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
             hub_address=f"localhost:{self.port}",
             broker=Broker(host="localhost", port=self.broker.port),
             folder=data_dir / identities.FOLDER,
+            enroll_address=f"localhost:{self.enroll_port}",
         )
-        return identities.save(identity, key_pem=key_pem, certificate_pem=certificate_pem, ca_pem=self.authority.pem)
+        trusted = self.answers(name).repository
+        return identities.save(
+            identity,
+            key_pem=key_pem,
+            certificate_pem=certificate_pem,
+            ca_pem=self.authority.pem,
+            image_root=trusted.images.root,
+            director_root=trusted.director.root,
+            receipt=Receipt(at=datetime.now(UTC) - age),
+        )
 
-    def publish_model(self, files: ModelFiles) -> ModelAssignment:
+    def answers(self, device: str) -> Answers:
+        """What the Trust service tells a device, and where a test says otherwise."""
+        return self._answers.setdefault(device, Answers(self.repository))
+
+    def put(self, files: ModelFiles) -> None:
         for data in (files.manifest_bytes, files.model, files.golden_bytes):
             self.blobs[digest_of(data)] = data
-        return ModelAssignment(
-            name=files.manifest.name,
-            version=files.manifest.version,
-            manifest_digest=digest_of(files.manifest_bytes),
-            manifest_size_bytes=len(files.manifest_bytes),
-        )
 
-    def desire(self, device: str, model: ModelAssignment) -> int:
-        """The generation of it."""
+    def publish_model(self, files: ModelFiles, *, version: int | None = None) -> ModelAssignment:
+        """Into the store and the image repository; under another ``version`` than the manifest's where one is given."""
+        self.put(files)
+        return self.repository.release(files, version=version).assignment
+
+    def desire(self, device: str, model: ModelAssignment, *, release: Release | None = None) -> int:
+        """The generation of it. The director signs it, and an older version is released anew; or as ``release`` says."""
         self._generation[device] += 1
+        answers = self.answers(device)
+        answers.generation, answers.release = self._generation[device], release or answers.repository.promote(model)
         twin = DesiredTwin(generation=self._generation[device], model=model, rollout_id="r1")
+        self.send(device, topics.DESIRED, codec.encode_desired(twin), retain=True)
+        return twin.generation
+
+    def rotate(self, device: str, model: ModelAssignment | None = None) -> int:
+        """Ask for a new certificate, and for the ``model`` as before; the generation of it."""
+        self._generation[device] = 1 + max(self._generation[device], 1)  # above that of an agent equipped by hand
+        twin = DesiredTwin(generation=self._generation[device], model=model, renew_before=datetime.now(UTC))
+        self.send(device, topics.DESIRED, codec.encode_desired(twin), retain=True)
+        return twin.generation
+
+    def revoke(self, device: str) -> None:
+        """As an admin does: every certificate it has, at the hub and at the broker, and its connection with them."""
+        self.registrar.revoked.update(self.registrar.issued[device])
+        self.broker.revoke(self.registrar.revoked)
+
+    def pretend(self, device: str, model: ModelAssignment) -> int:
+        """A desired twin that the director knows nothing of, as whoever holds the broker can send it; the generation of it."""
+        self._generation[device] += 1
+        twin = DesiredTwin(generation=self._generation[device], model=model)
         self.send(device, topics.DESIRED, codec.encode_desired(twin), retain=True)
         return twin.generation
 
@@ -165,7 +232,9 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
         server = grpc.server(futures.ThreadPoolExecutor(16))
         artifacts_pb2_grpc.add_ArtifactsServicer_to_server(self, server)
         datasets_pb2_grpc.add_DatasetsServicer_to_server(self, server)
-        enrollment_pb2_grpc.add_EnrollmentServicer_to_server(self, server)
+        enrollment_pb2_grpc.add_EnrollmentServicer_to_server(self.registrar, server)
+        trust = TrustService(self.answers, tenant=TENANT, board=BOARD)
+        trust_pb2_grpc.add_TrustServicer_to_server(trust, server)
         pair = self.authority.issue("localhost")
         mutual = grpc.ssl_server_credentials([pair], self.authority.pem, require_client_auth=True)
         port = server.add_secure_port("127.0.0.1:0", mutual)
@@ -181,6 +250,10 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
         if data is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no blob {request.digest}")
             return
+        if request.digest in self.streams:
+            for piece in self.streams[request.digest](request.offset):
+                yield artifacts_pb2.Chunk(data=piece, total_bytes=len(data))
+            return
         for start in range(request.offset, len(data), CHUNK_BYTES):
             with self.heard:
                 self.heard.wait_for(lambda at=start: at < self.hold.get(request.digest, 1 << 40) or not context.is_active())
@@ -191,24 +264,11 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
     ) -> datasets_pb2.UploadSampleReply:
         if self.refuse_uploads:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an image")
+        serial = f"{x509.load_pem_x509_certificate(context.auth_context()['x509_pem_cert'][0]).serial_number:x}"
+        if not self.registrar.good(serial):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the certificate is not known or revoked")
         name = context.auth_context()["x509_common_name"][0].decode()
         with self.heard:
             self.devices[name].uploads.append(request)
             self.heard.notify_all()
         return datasets_pb2.UploadSampleReply(sample_id=request.digest)
-
-    def Enroll(self, request: enrollment_pb2.EnrollRequest, context: grpc.ServicerContext) -> enrollment_pb2.EnrollReply:
-        name = self.tokens.pop(request.token, None)
-        if name is None:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "token is wrong, used or too old")
-            raise AssertionError("abort raises")
-        key = x509.load_pem_x509_csr(request.csr_pem.encode()).public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        return enrollment_pb2.EnrollReply(
-            device_id=name,
-            tenant=TENANT,
-            certificate_pem=self.authority.certify(name, key).decode(),
-            ca_pem=self.authority.pem.decode(),
-            hub_address=f"localhost:{self.port}",
-            broker=enrollment_pb2.Broker(host="localhost", port=self.broker.port, protocol=5),
-        )

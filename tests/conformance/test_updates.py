@@ -1,5 +1,6 @@
 """Models flow out: what the agent makes of good and of bad ones."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from protos.contract.manifest import Format
 from protos.contract.twin import ModelAssignment, ReportedTwin
 from protos.contract.update import FINAL, UpdateState
 from tests.agent import models
+from tests.agent.infer import traps
 from tests.conformance.agent import Agent
 from tests.conformance.hub import Hub
 
@@ -109,7 +111,7 @@ def truncated_manifest(hub: Hub) -> ModelAssignment:
 
 
 def manifest_of_another_version(hub: Hub) -> ModelAssignment:
-    return replace(hub.publish_model(models.files(version=6)), version=7)
+    return hub.publish_model(models.files(version=6), version=7)
 
 
 def other_weights_than_golden(hub: Hub) -> ModelAssignment:
@@ -197,6 +199,20 @@ def test_a_model_that_fails_on_what_the_device_sees_is_rolled_back_without_netwo
     assert "inferences failed" in twin.update.reason and "NaN" in twin.update.reason
     assert twin.model == first
     goes_on_inferring(hub, "blind", first)
+
+
+def test_a_model_that_hangs_on_what_the_device_sees_is_off_the_device_within_30_s(hub: Hub, agent: Agent) -> None:
+    agent.configure(update={"probation_s": 2.0})
+    first = commit_first(hub, agent, "hanging")
+    agent.show(np.stack([traps.WHITE] * 8))
+    started = time.monotonic()
+    twin = finished(hub, "hanging", hub.desire("hanging", hub.publish_model(traps.hangs_on_white(2))))
+    assert time.monotonic() - started < 30
+    assert twin.update is not None and twin.update.state is UpdateState.ROLLED_BACK
+    assert twin.update.reason == "its worker was lost: an inference took longer than 8 s"
+    assert twin.model == first
+    goes_on_inferring(hub, "hanging", first)
+    assert agent.process is not None and agent.process.poll() is None
 
 
 def test_an_agent_killed_while_it_downloads_goes_on_where_it_was(hub: Hub, agent: Agent) -> None:

@@ -61,7 +61,7 @@ def program(name: str, *words: object, env: dict[str, str] | None = None) -> sub
 def environment() -> dict[str, str]:
     """Ours without anybody's settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CLOUD_HUB__", "EDGE_AGENT__"))}
-    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin", "ORT_DISABLE_TELEMETRY": "1"}
+    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin"}
 
 
 def free_port() -> int:
@@ -84,7 +84,7 @@ class HubProcess:
         folder.mkdir(parents=True, exist_ok=True)
         values = {
             "data_dir": str(self.data_dir),
-            "grpc": {"port": free_port(), "enroll_port": free_port()},
+            "grpc": {"port": free_port(), "enroll_port": free_port(), "token_port": free_port()},
             "broker": {"port": free_port(), "kind": "mosquitto"},
             "metrics": {"port": free_port()},
         }
@@ -185,6 +185,8 @@ class System:
         self.hub.start()
         self.agents: list[Agent] = []
         self._database = setup.open_database(self.hub.config)
+        self.root_keys = folder / "root-keys"
+        self.hubctl("trust", "init", "--keys", self.root_keys)
 
     @cached_property
     def services(self) -> Services:

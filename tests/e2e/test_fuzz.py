@@ -303,7 +303,7 @@ def _path(method: MethodDescriptor) -> str:
 
 
 def _channel(system: System, role: str) -> grpc.Channel:
-    ca = (system.hub.data_dir / "ca" / "ca.pem").read_bytes()
+    ca = (system.hub.data_dir / "ca" / "root.pem").read_bytes()
     config, options = system.hub.config, [("grpc.max_send_message_length", -1)]
     if role == "stranger":
         credentials = grpc.ssl_channel_credentials(ca)

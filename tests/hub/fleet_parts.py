@@ -10,6 +10,7 @@ from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.registry import PublishedVersion, RegistryService
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.trust import TrustService
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Authority
@@ -27,6 +28,7 @@ from protos.contract.manifest import (
 )
 from protos.contract.twin import DesiredTwin, Health, ModelAssignment, Presence, ReportedTwin, Status, UpdateStatus
 from protos.contract.update import UpdateState
+from tests.hub.trust_parts import Holders
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TENANT = TenantId("default")
@@ -74,8 +76,9 @@ class Hub:
         self.fleet = FleetService(self.db, self.clock)
         self.registry = RegistryService(self.db, self.artifacts, self.clock)
         self.rollouts = RolloutService(self.db, self.registry, self.fleet, self.clock)
+        self.trust = TrustService(self.db, self.folder / "trust" / "keys", self.clock)
         ca = self.folder / "ca"
-        self.authority = Authority.load(ca) if ca.exists() else Authority.create(ca)
+        self.authority = (Authority.load if ca.exists() else Authority.create)(ca, clock=self.clock)
         self.enrollment = EnrollmentService(self.db, self.authority, self.clock, HubConfig())
 
     def restarted(self) -> "Hub":
@@ -84,16 +87,25 @@ class Hub:
 
     def tick(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)
+        self.sign()
         self.rollouts.tick(self.clock.now())
+
+    def sign(self) -> None:
+        """What waits to be signed; the first time with the first roots."""
+        if self.trust.roots() is None:
+            Holders(self.trust).init(self.clock.now())
+        self.trust.tick(self.clock.now())
 
     def device(self, id: str, *, board: str = BOARD, **labels: str) -> "Device":
         device, token = self.enrollment.create_device(ADMIN, id, board, labels)
         return Device(hub=self, id=device.id, board=board, token=token)
 
     def publish(self, *targets: str, name: str = SIGNS, job_id: str = "", task: str = "image-classification") -> ModelVersion:
-        """A new version with a variant for each target; both int8 ones by default."""
+        """A new version with a variant for each target, both int8 ones by default; signed."""
         number = self.registry.reserve(ids.model_name(name))
-        return self.registry.publish(self.unpublished(number, *targets, name=name, job_id=job_id, task=task))
+        version = self.registry.publish(self.unpublished(number, *targets, name=name, job_id=job_id, task=task))
+        self.sign()
+        return version
 
     def unpublished(
         self, number: int, *targets: str, name: str = SIGNS, job_id: str = "", task: str = "image-classification"

@@ -57,7 +57,7 @@ class Identity:
         return self.files(id, pem, key_pem)
 
     def files(self, name: str, certificate_pem: str, key_pem: str) -> TlsFiles:
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         files = TlsFiles(ca=self.folder / "ca.pem", certificate=self.folder / f"{name}.pem", key=self.folder / f"{name}.key")
         files.ca.write_text(self.authority.ca_pem)
         files.certificate.write_text(certificate_pem)

@@ -104,7 +104,9 @@ def test_frames_are_not_waited_for_where_none_can_come(tmp_path: Path, capsys: p
     assert "enroll first" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("run", "--max-frames", "0"), ("enroll",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("fly",), ("run", "--max-frames", "0"), ("enroll",), ("enroll", "--ticket", "t", "--wait", "-1")]
+)
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
         agent(*arguments)
@@ -137,6 +139,14 @@ def test_status_of_an_agent_that_was_killed_is_not_running(tmp_path: Path, capsy
     assert agent("status", "--data-dir", str(tmp_path)) == cli.OK
     table = capsys.readouterr().out
     assert "not running" in table and "street:2 rolled_back: too slow" in table and "7 (1 failed)" in table
+    for days, problem, words in (
+        (88.6, "", "expires 2026-03-01, 89 days left"),
+        (-3.0, "revoked", "EXPIRED 2026-03-01; revoked"),
+    ):
+        certificate = {"expires_at": "2026-03-01", "days_left": days, "problem": problem}
+        (tmp_path / "status.json").write_text(json.dumps({**status, "certificate": certificate}))
+        assert agent("status", "--data-dir", str(tmp_path)) == cli.OK
+        assert words in capsys.readouterr().out
     assert agent("status", "--data-dir", str(tmp_path), "--output", "json") == cli.OK
     assert json.loads(capsys.readouterr().out)["running"] is False
 

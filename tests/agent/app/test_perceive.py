@@ -10,6 +10,7 @@ from edge_agent.app.meter import RING, Meter
 from edge_agent.app.perceive import FAILING, Active, Perceiver
 from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig, SpoolConfig
+from edge_agent.core.errors import InferenceError
 from edge_agent.core.model import Capture, Frame
 from edge_agent.decide.policy import Policy
 from edge_agent.infer.classifier import Classifier
@@ -106,6 +107,20 @@ def test_a_swap_while_a_frame_is_looked_at_does_not_mix_the_two(perceiver: Perce
     outcome = perceiver.see(frame())
     assert outcome is not None and (outcome.model, outcome.label) == (digest_of(b"one"), 1)
     assert second.meter.inferences == 0
+
+
+def test_a_frame_whose_model_ended_because_another_took_its_place_is_seen_by_that_one(perceiver: Perceiver) -> None:
+    second = active(name=b"two")
+
+    def swap_and_fail(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        perceiver.swap(second)
+        raise InferenceError("the worker was closed")
+
+    first = active(swap_and_fail)
+    perceiver.swap(first)
+    outcome = perceiver.see(frame())
+    assert outcome is not None and outcome.model == digest_of(b"two")
+    assert (first.meter.errors, perceiver.total.errors, perceiver.busy_s()) == (0, 0, 0)
 
 
 def test_a_frame_that_cannot_be_used_is_counted_and_the_next_one_is_seen(perceiver: Perceiver) -> None:

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from PIL import Image
 
 from edge_agent.core.errors import BadModel, InferenceError
 from edge_agent.core.ports import Runtime
-from edge_agent.infer import runtimes
+from edge_agent.infer import runtimes, warmup
 from edge_agent.infer.onnx import OnnxRuntime
-from edge_agent.infer.runtimes import available, load, load_verified
+from edge_agent.infer.remote import RemoteRuntime
+from edge_agent.infer.runtimes import available, choose, load
 from edge_agent.infer.tflite import TfliteRuntime
 from protos.contract.manifest import Format
 from tests.agent.fakes import FakeRuntime
@@ -34,9 +36,24 @@ LOADERS = {
 }
 
 
-@pytest.fixture(params=[*LOADERS, "fake"])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    return FakeRuntime(SHAPE) if request.param == "fake" else LOADERS[request.param]()
+REMOTE = {
+    "onnx in a worker": (Format.ONNX, "onnx"),
+    "litert in a worker": (Format.TFLITE, "tflite"),
+    "tflite-runtime in a worker": (Format.TFLITE, "tflite-legacy"),
+}
+
+
+@pytest.fixture(params=[*LOADERS, *REMOTE, "fake"])
+def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
+    if request.param not in REMOTE:
+        yield FakeRuntime(SHAPE) if request.param == "fake" else LOADERS[request.param]()
+        return
+    format, name = REMOTE[request.param]
+    model = files(format)
+    remote = RemoteRuntime(model.manifest, model.write(tmp_path)[1], threads=2, runtime=name)
+    yield remote
+    remote.close()
+    assert remote.crashes == 0
 
 
 @pytest.fixture
@@ -123,6 +140,12 @@ def test_bytes_that_are_no_onnx_model_are_refused(data: bytes) -> None:
         OnnxRuntime(data)
 
 
+def test_an_onnx_model_whose_names_are_no_text_is_refused() -> None:
+    data = onnx_model().replace(b"\x05input", b"\x05inp\xff\xfe")
+    with pytest.raises(BadModel, match="onnxruntime refuses the model"):
+        OnnxRuntime(data)
+
+
 @pytest.mark.parametrize("engine", ["litert", "tflite-runtime"])
 def test_bytes_that_are_no_tflite_model_are_refused(engine: str) -> None:
     with pytest.raises(BadModel, match=f"{engine} refuses"):
@@ -206,6 +229,20 @@ def test_a_runtime_that_is_not_installed_is_not_available(monkeypatch: pytest.Mo
     assert available() == ("onnx", "tflite-legacy")
 
 
+def test_the_best_runtime_installed_is_chosen_and_a_format_without_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (choose(Format.ONNX), choose(Format.TFLITE)) == ("onnx", "tflite")
+    monkeypatch.setattr(runtimes, "available", lambda: ("tflite-legacy",))
+    assert choose(Format.TFLITE) == "tflite-legacy"
+    with pytest.raises(BadModel, match="no runtime installed here runs ONNX models; there are: tflite-legacy"):
+        choose(Format.ONNX)
+
+
+@pytest.mark.parametrize("name", runtimes.FORMATS)
+def test_the_models_that_runtimes_warm_up_with_swap_two_values(name: str) -> None:
+    format = runtimes.FORMATS[name]
+    assert load(format, warmup.MODELS[format], 1, name).run(np.array([[1, 2]], np.float32)).tolist() == [2, 1]
+
+
 def test_asking_what_is_available_imports_nothing_heavy() -> None:
     code = (
         "import sys; from edge_agent.infer import canary, classifier, golden, onnx, preprocess, runtimes, tflite;"
@@ -241,7 +278,9 @@ except BadModel:
 def test_a_verified_model_is_loaded(format: Format, tmp_path: Path) -> None:
     model = files(format)
     _, path, _ = model.write(tmp_path)
-    assert load_verified(model.manifest, path).input_shape == SPEC.shape
+    runtime = RemoteRuntime(model.manifest, path)
+    assert runtime.input_shape == SPEC.shape
+    runtime.close()
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "long", "missing"])
@@ -255,14 +294,14 @@ def test_a_file_that_is_not_the_manifests_is_never_loaded(damage: str, tmp_path:
     else:
         path.write_bytes(model.model[:-1] if damage == "short" else model.model + b"\0")
     with pytest.raises(BadModel, match=f"{path.name}(: No such file| is not sha256:.*fetch it again)"):
-        load_verified(model.manifest, path)
+        RemoteRuntime(model.manifest, path)
 
 
 def test_a_model_that_takes_another_tensor_than_its_manifest_makes_is_refused(tmp_path: Path) -> None:
     wrong = bundle(onnx_model(("b", 3, SIDE + 1, SIDE)), Format.ONNX, files().golden)
     _, path, _ = wrong.write(tmp_path)
     with pytest.raises(BadModel, match=r"takes \(1, 3, 13, 12\), its manifest makes \(1, 3, 12, 12\)"):
-        load_verified(wrong.manifest, path)
+        RemoteRuntime(wrong.manifest, path)
 
 
 # -- models of others ---------------------------------------------------------------------------------------------------

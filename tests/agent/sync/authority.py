@@ -1,6 +1,7 @@
 """A throw-away certificate authority."""
 
 import ipaddress
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,27 +16,63 @@ from protos.contract import ids
 
 
 class Authority:
+    """A root, and an issuing authority below it that signs everything."""
+
     def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        usage = x509.BasicConstraints(ca=True, path_length=0)
-        builder = self._builder(self._name, self._key.public_key()).add_extension(usage, critical=True)
-        self._certificate = builder.sign(self._key, hashes.SHA256())
+        root_key, self._key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        root, self._name = _name("test root"), _name("test issuing authority")
+        lasting = (datetime.now(UTC) - timedelta(days=1000), datetime.now(UTC) + timedelta(days=1000))
+        self._root = (
+            _builder(root, root, root_key.public_key(), lasting)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+            .sign(root_key, hashes.SHA256())
+        )
+        self._issuing = (
+            _builder(self._name, root, self._key.public_key(), lasting)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(root_key, hashes.SHA256())
+        )
 
     @property
     def pem(self) -> bytes:
-        return self._certificate.public_bytes(serialization.Encoding.PEM)
+        """The root: what a peer trusts."""
+        return _pem(self._root)
 
-    def certify(self, name: str, key: ec.EllipticCurvePublicKey) -> bytes:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    def certify(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        life: timedelta = timedelta(days=1),
+        age: timedelta = timedelta(minutes=5),
+    ) -> bytes:
+        """A certificate issued ``age`` ago that ends ``life`` later, followed by the issuing authority's."""
+        start = datetime.now(UTC) - age
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        certificate = self._builder(subject, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
-        return certificate.public_bytes(serialization.Encoding.PEM)
+        certificate = (
+            _builder(_name(name), self._name, key, (start, start + life))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(names, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return _pem(certificate) + _pem(self._issuing)
 
-    def issue(self, name: str) -> tuple[bytes, bytes]:
-        """Private key and certificate, PEM."""
+    def crl(self, serials: Iterable[str]) -> bytes:
+        """The issuing authority's list of revoked certificates; serials are hexadecimal."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now - timedelta(days=1)).next_update(now + timedelta(days=30))
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now - timedelta(hours=1))
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def issue(
+        self, name: str, *, life: timedelta = timedelta(days=1), age: timedelta = timedelta(minutes=5)
+    ) -> tuple[bytes, bytes]:
+        """Private key and certificate chain, PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return private_pem(key), self.certify(name, key.public_key())
+        return private_pem(key), self.certify(name, key.public_key(), life=life, age=age)
 
     def identity(self, data_dir: Path, name: str, *, port: int, protocol: int = 5) -> Identity:
         """Saved for a device, with the broker and the hub at ``port`` of this machine."""
@@ -50,18 +87,28 @@ class Authority:
         )
         return identities.save(identity, key_pem=key_pem, certificate_pem=certificate_pem, ca_pem=self.pem)
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(days=1))
-        )
-
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def _name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, valid: tuple[datetime, datetime]
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(valid[0])
+        .not_valid_after(valid[1])
+    )

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -27,12 +27,15 @@ class Mosquitto:
         key, certificate = authority.issue("localhost")
         for name, content in (("key.pem", key), ("cert.pem", certificate), ("ca.pem", authority.pem)):
             (folder / name).write_bytes(content)
+        self._authority, self._crl = authority, folder / "crl.pem"
+        self._crl.write_bytes(authority.crl(()))
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._log = folder / "mosquitto.log"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\n"
             f"cafile {folder}/ca.pem\ncertfile {folder}/cert.pem\nkeyfile {folder}/key.pem\n"
+            f"crlfile {self._crl}\n"
             "require_certificate true\nuse_identity_as_username true\nallow_anonymous false\n"
             f"user {getpass.getuser()}\n"  # started by root it would give root up, and could not read the keys
             "persistence false\nmax_inflight_messages 500\n"
@@ -50,6 +53,12 @@ class Mosquitto:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def revoke(self, serials: Iterable[str]) -> None:
+        """From now on these, and only these, are refused; every connection is cut, as a take-over would."""
+        self._crl.write_bytes(self._authority.crl(serials))
+        self.kill()
+        self.start()
 
     def pause(self) -> None:
         """Connections stay, and nothing is taken from them."""

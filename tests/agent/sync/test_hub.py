@@ -13,14 +13,16 @@ from typing import Any
 import grpc
 import pytest
 
-from edge_agent.core.errors import AgentError, ConfigError, Corrupt, DiskFull, LinkDown, Refused
+from edge_agent.core.errors import Absent, AgentError, ConfigError, Corrupt, DiskFull, Endless, LinkDown, Refused, TooSlow
 from edge_agent.core.model import Capture
+from edge_agent.core.ports import Repository
 from edge_agent.sync import hub as hub_module
 from edge_agent.sync.hub import GrpcHub
 from edge_agent.sync.identity import Identity
+from edge_agent.sync.pace import Pace
 from protos.contract.ids import digest_of
 from protos.contract.manifest import Blob
-from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc
+from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc, trust_pb2, trust_pb2_grpc
 from tests.agent.sync.authority import Authority
 from tests.agent.sync.broker import free_port
 
@@ -29,13 +31,16 @@ BLOB = Blob(digest=digest_of(CONTENT), size_bytes=len(CONTENT))
 STEP = 64 * 1024
 
 Chunks = Iterator[artifacts_pb2.Chunk]
+Pieces = Iterator[trust_pb2.MetadataChunk]
 
 
 @dataclass
-class Servicer(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServicer):
-    """Honest unless ``serve`` or ``upload_status`` says otherwise."""
+class Servicer(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServicer, trust_pb2_grpc.TrustServicer):
+    """Honest unless ``serve``, ``tell``, ``direct`` or ``upload_status`` says otherwise."""
 
     serve: Callable[[artifacts_pb2.DownloadRequest, grpc.ServicerContext], Chunks] | None = None
+    tell: Callable[[trust_pb2.GetMetadataRequest, grpc.ServicerContext], Pieces] | None = None
+    direct: Callable[[bytes, grpc.ServicerContext], bytes] = lambda nonce, _: b"for " + nonce
     upload_status: grpc.StatusCode | None = None
     offsets: list[int] = field(default_factory=list)
     uploads: list[datasets_pb2.UploadSampleRequest] = field(default_factory=list)
@@ -44,6 +49,16 @@ class Servicer(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsS
     def Download(self, request: artifacts_pb2.DownloadRequest, context: grpc.ServicerContext) -> Chunks:
         self.offsets.append(request.offset)
         yield from (self.serve or honest)(request, context)
+
+    def GetMetadata(self, request: trust_pb2.GetMetadataRequest, context: grpc.ServicerContext) -> Pieces:
+        if self.tell is not None:
+            yield from self.tell(request, context)
+            return
+        for piece in (trust_pb2.Repository.Name(request.repository), " ", request.name):
+            yield trust_pb2.MetadataChunk(data=piece.encode())
+
+    def GetDirector(self, request: trust_pb2.GetDirectorRequest, context: grpc.ServicerContext) -> trust_pb2.GetDirectorReply:
+        return trust_pb2.GetDirectorReply(metadata=self.direct(bytes(request.nonce), context))
 
     def UploadSample(
         self, request: datasets_pb2.UploadSampleRequest, context: grpc.ServicerContext
@@ -71,6 +86,7 @@ def identity(tmp_path: Path, authority: Authority, servicer: Servicer) -> Iterat
     server = grpc.server(futures.ThreadPoolExecutor(4))
     artifacts_pb2_grpc.add_ArtifactsServicer_to_server(servicer, server)
     datasets_pb2_grpc.add_DatasetsServicer_to_server(servicer, server)
+    trust_pb2_grpc.add_TrustServicer_to_server(servicer, server)
     port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     yield authority.identity(tmp_path / "device", "cam-1", port=port)
@@ -80,7 +96,7 @@ def identity(tmp_path: Path, authority: Authority, servicer: Servicer) -> Iterat
 
 @pytest.fixture
 def hub(identity: Identity) -> Iterator[GrpcHub]:
-    made = GrpcHub(identity, chunk_timeout_s=10, total_timeout_s=30)
+    made = GrpcHub(identity, pace=Pace(silence_s=10), total_timeout_s=30)
     yield made
     made.close()
 
@@ -152,12 +168,16 @@ def endless(request: artifacts_pb2.DownloadRequest, context: grpc.ServicerContex
         yield artifacts_pb2.Chunk(data=bytes(STEP), total_bytes=len(CONTENT))
 
 
-@pytest.mark.parametrize("serve", [wrong_bytes, too_large_total, endless])
+@pytest.mark.parametrize(("serve", "error"), [(wrong_bytes, Corrupt), (too_large_total, Corrupt), (endless, Endless)])
 def test_wrong_data_is_refused_and_nothing_is_kept(
-    hub: GrpcHub, servicer: Servicer, path: Path, serve: Callable[[artifacts_pb2.DownloadRequest, grpc.ServicerContext], Chunks]
+    hub: GrpcHub,
+    servicer: Servicer,
+    path: Path,
+    serve: Callable[[artifacts_pb2.DownloadRequest, grpc.ServicerContext], Chunks],
+    error: type[AgentError],
 ) -> None:
     servicer.serve = serve
-    with pytest.raises(Corrupt):
+    with pytest.raises(error):
         hub.download(BLOB, path)
     assert not path.exists() and not part(path).exists()
 
@@ -204,10 +224,47 @@ def test_silence_ends_a_download_and_keeps_what_came(
                 yield artifacts_pb2.Chunk(total_bytes=len(CONTENT))
 
     servicer.serve = silent
-    hub = GrpcHub(identity, chunk_timeout_s=0.3, total_timeout_s=30)
+    hub = GrpcHub(identity, pace=Pace(silence_s=0.3), total_timeout_s=30)
     with pytest.raises(LinkDown):
         hub.download(BLOB, path)
     assert part(path).stat().st_size == STEP
+    hub.close()
+
+
+BRISK = Pace(silence_s=10, min_bytes_per_s=1000, window_s=0.3)
+
+
+def test_a_trickle_ends_a_download_and_keeps_what_came(identity: Identity, servicer: Servicer, path: Path) -> None:
+    def trickle(_: artifacts_pb2.DownloadRequest, context: grpc.ServicerContext) -> Chunks:
+        yield artifacts_pb2.Chunk(data=CONTENT[:STEP], total_bytes=len(CONTENT))
+        for byte in CONTENT[STEP:]:
+            if not context.is_active() or servicer.released.wait(0.01):
+                return
+            yield artifacts_pb2.Chunk(data=bytes([byte]), total_bytes=len(CONTENT))
+
+    servicer.serve = trickle
+    hub = GrpcHub(identity, pace=BRISK, total_timeout_s=30)
+    with pytest.raises(TooSlow, match="1000 B/s over 0.3 s"):
+        hub.download(BLOB, path)
+    came = part(path).stat().st_size
+    assert STEP < came < STEP + 1000
+    servicer.serve = None
+    hub.download(BLOB, path)
+    assert servicer.offsets == [0, came]
+    hub.close()
+
+
+def test_a_slow_link_that_keeps_the_lowest_rate_is_left_alone(identity: Identity, servicer: Servicer, path: Path) -> None:
+    def steady(request: artifacts_pb2.DownloadRequest, context: grpc.ServicerContext) -> Chunks:
+        for at in range(0, len(CONTENT), 10_000):
+            if servicer.released.wait(0.05):
+                return
+            yield artifacts_pb2.Chunk(data=CONTENT[at : at + 10_000], total_bytes=len(CONTENT))
+
+    servicer.serve = steady  # 1.5 s, five windows
+    hub = GrpcHub(identity, pace=BRISK, total_timeout_s=30)
+    hub.download(BLOB, path)
+    assert path.read_bytes() == CONTENT
     hub.close()
 
 
@@ -296,3 +353,135 @@ def test_only_a_verdict_on_the_capture_itself_is_final(
     servicer.upload_status = code
     with pytest.raises(error, match="as told"):
         hub.upload(capture())
+
+
+# -- metadata -------------------------------------------------------------------------------------------------------------
+
+
+def test_metadata_comes_whole_by_repository_and_name(hub: GrpcHub) -> None:
+    assert hub.metadata(Repository.IMAGE, "timestamp.json", 100) == b"REPOSITORY_IMAGE timestamp.json"
+    assert hub.metadata(Repository.DIRECTOR, "2.root.json", 100) == b"REPOSITORY_DIRECTOR 2.root.json"
+
+
+def test_exactly_as_much_as_allowed_is_taken_and_no_byte_more(hub: GrpcHub) -> None:
+    length = len(b"REPOSITORY_IMAGE timestamp.json")
+    assert len(hub.metadata(Repository.IMAGE, "timestamp.json", length)) == length
+    with pytest.raises(Endless, match=f"more than {length - 1} bytes"):
+        hub.metadata(Repository.IMAGE, "timestamp.json", length - 1)
+
+
+def test_metadata_without_an_end_is_cut_off(hub: GrpcHub, servicer: Servicer) -> None:
+    ended = threading.Event()
+
+    def endless_metadata(_: trust_pb2.GetMetadataRequest, context: grpc.ServicerContext) -> Pieces:
+        context.add_callback(ended.set)
+        while context.is_active():
+            yield trust_pb2.MetadataChunk(data=bytes(STEP))
+
+    servicer.tell = endless_metadata
+    with pytest.raises(Endless):
+        hub.metadata(Repository.IMAGE, "timestamp.json", 16_384)
+    assert ended.wait(10)
+
+
+def test_metadata_in_one_message_larger_than_any_may_be_is_endless_too(hub: GrpcHub, servicer: Servicer) -> None:
+    servicer.tell = lambda *_: iter([trust_pb2.MetadataChunk(data=bytes(3 << 20))])
+    with pytest.raises(Endless):
+        hub.metadata(Repository.IMAGE, "timestamp.json", 16_384)
+    servicer.direct = lambda *_: bytes(3 << 20)
+    with pytest.raises(Endless):
+        hub.director(bytes(32))
+
+
+def trickled(servicer: Servicer, piece: bytes) -> Callable[[trust_pb2.GetMetadataRequest, grpc.ServicerContext], Pieces]:
+    def trickle(_: trust_pb2.GetMetadataRequest, context: grpc.ServicerContext) -> Pieces:
+        while context.is_active() and not servicer.released.wait(0.01):
+            yield trust_pb2.MetadataChunk(data=piece)
+
+    return trickle
+
+
+def test_metadata_that_trickles_is_too_slow(identity: Identity, servicer: Servicer) -> None:
+    servicer.tell = trickled(servicer, b"{")
+    hub = GrpcHub(identity, pace=BRISK)
+    with pytest.raises(TooSlow, match="slower than 1000 B/s"):
+        hub.metadata(Repository.IMAGE, "timestamp.json", 16_384)
+    hub.close()
+
+
+def test_metadata_that_is_not_whole_in_time_is_too_slow(identity: Identity, servicer: Servicer) -> None:
+    servicer.tell = trickled(servicer, b"{" * 50)
+    hub = GrpcHub(identity, metadata_timeout_s=0.5)
+    with pytest.raises(TooSlow):
+        hub.metadata(Repository.IMAGE, "timestamp.json", 1 << 20)
+    hub.close()
+
+
+def test_silence_instead_of_metadata_is_the_links_fault(identity: Identity, servicer: Servicer) -> None:
+    servicer.tell = trickled(servicer, b"")
+    hub = GrpcHub(identity, pace=Pace(silence_s=0.2))
+    with pytest.raises(LinkDown):
+        hub.metadata(Repository.IMAGE, "timestamp.json", 16_384)
+    hub.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (grpc.StatusCode.NOT_FOUND, Absent),
+        (grpc.StatusCode.PERMISSION_DENIED, Refused),
+        (grpc.StatusCode.FAILED_PRECONDITION, LinkDown),
+        (grpc.StatusCode.UNIMPLEMENTED, LinkDown),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, LinkDown),
+        (grpc.StatusCode.UNAVAILABLE, LinkDown),
+    ],
+)
+def test_a_status_in_place_of_metadata_says_what_to_do(
+    hub: GrpcHub, servicer: Servicer, code: grpc.StatusCode, error: type[AgentError]
+) -> None:
+    def abort(_: object, context: grpc.ServicerContext) -> Any:
+        context.abort(code, "as told")
+
+    servicer.tell = servicer.direct = abort
+    with pytest.raises(error):
+        hub.metadata(Repository.IMAGE, "7.snapshot.json", 100)
+    with pytest.raises(error):
+        hub.director(bytes(16))
+
+
+def test_the_directors_answer_comes_with_the_nonce_and_is_bounded(hub: GrpcHub, servicer: Servicer) -> None:
+    assert hub.director(b"0123456789abcdef") == b"for 0123456789abcdef"
+    servicer.direct = lambda *_: bytes(100_000)
+    with pytest.raises(Endless):
+        hub.director(bytes(32))
+
+
+def test_metadata_of_a_closed_connection_is_link_down(hub: GrpcHub) -> None:
+    hub.close()
+    with pytest.raises(LinkDown, match="closed"):
+        hub.metadata(Repository.IMAGE, "timestamp.json", 100)
+    with pytest.raises(LinkDown, match="closed"):
+        hub.director(bytes(32))
+
+
+def test_whoever_calls_hears_that_the_hub_does_not_take_the_certificate(
+    identity: Identity, servicer: Servicer, path: Path
+) -> None:
+    def abort(_: object, context: grpc.ServicerContext) -> Any:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "who is this")
+
+    servicer.serve, servicer.tell, servicer.direct = status(grpc.StatusCode.UNAUTHENTICATED), abort, abort
+    servicer.upload_status = grpc.StatusCode.UNAUTHENTICATED
+    heard: list[str] = []
+    hub = GrpcHub(identity, unwelcome=heard.append)
+    calls: list[Callable[[], object]] = [
+        lambda: hub.download(BLOB, path),
+        lambda: hub.metadata(Repository.IMAGE, "timestamp.json", 100),
+        lambda: hub.director(bytes(32)),
+        lambda: hub.upload(capture()),
+    ]
+    for call in calls:
+        with pytest.raises(LinkDown):
+            call()
+    assert heard == ["as told", "who is this", "who is this", "as told"]
+    hub.close()

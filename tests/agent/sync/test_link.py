@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SpoolConfig, SyncConfig
 from edge_agent.core.errors import ConfigError, LinkDown
 from edge_agent.spool.sqlite import SqliteSpool
-from edge_agent.sync.identity import Identity
+from edge_agent.sync import identity as identities
+from edge_agent.sync.identity import Identity, Receipt
 from edge_agent.sync.mqtt import MqttLink
 from edge_agent.sync.uplink import SEND_AHEAD_BYTES, Uplink
 from protos.contract.codec import decode_batch, decode_status, encode_desired, encode_watermark
@@ -294,6 +296,68 @@ def test_a_broker_of_another_authority_is_not_trusted(tmp_path: Path, broker: Mo
     wait_for(lambda: link.connected or time.monotonic() > failed, "a few tries")
     assert not link.connected
     link.close()
+
+
+def test_a_renewed_certificate_is_connected_with_at_once_and_nothing_is_lost_or_said_offline(
+    identity: Identity, link: MqttLink, spool: SqliteSpool, uplink: Uplink, observer: Observer, authority: Authority
+) -> None:
+    refused: list[str] = []
+    link.on_refused(refused.append)
+    link.start()
+    uplink.start()
+    wait_for(lambda: link.connected, "the connection")
+    for turn in range(1, 6):
+        fill(spool, 2)
+        key, certificate = authority.issue("cam-1")
+        identities.save(identity, key_pem=key, certificate_pem=certificate, ca_pem=authority.pem)
+        link.renewed()
+        wait_for(lambda at=turn: link.connects > at, "the next connection")  # type: ignore[misc]  # of a default
+    expected = set(range(10 * SPOOL.batch_records))
+    seen: set[int] = set()
+    statuses: list[Presence] = []
+
+    def complete(topic: str, payload: bytes, _: bool) -> bool:
+        if topic == f"{BASE}/up/status":
+            statuses.append(decode_status(payload).presence)
+        elif topic == f"{BASE}/up/telemetry/normal":
+            batch = decode_batch(payload)
+            seen.update(range(batch.first_sequence, batch.last_sequence + 1))
+            observer.publish(f"{BASE}/down/watermark", encode_watermark((_mark(spool, batch.last_sequence),)))
+        return seen >= expected
+
+    observer.expect(complete)
+    assert statuses and set(statuses) == {Presence.ONLINE}, "the broker told nobody that it was away"
+    assert refused == []
+
+
+def test_a_certificate_the_broker_does_not_take_is_told_and_takes_turns_with_the_one_before(
+    identity: Identity, link: MqttLink, authority: Authority
+) -> None:
+    refused: list[str] = []
+    link.on_refused(refused.append)
+    key, certificate = authority.issue("cam-1", life=timedelta(seconds=1))  # it expired minutes ago
+    receipt = Receipt(before=identity.version())
+    identities.save(identity, key_pem=key, certificate_pem=certificate, ca_pem=authority.pem, receipt=receipt)
+    link.start()
+    wait_for(lambda: link.connected, "the connection with the one before")
+    assert link.with_previous
+    assert refused, "it says that the newest is not taken"
+    key, certificate = authority.issue("cam-1")
+    identities.save(identity, key_pem=key, certificate_pem=certificate, ca_pem=authority.pem)
+    link.renewed()
+    wait_for(lambda: link.connects > 1 and link.connected, "the connection with the newest")
+    assert not link.with_previous
+
+
+def test_a_broker_that_is_away_is_no_refusal(tmp_path: Path, authority: Authority) -> None:
+    link = MqttLink(authority.identity(tmp_path, "cam-1", port=free_port()), SYNC, SystemClock(), "b", "0")
+    refused: list[str] = []
+    link.on_refused(refused.append)
+    tried = time.monotonic() + 1.5
+    link.start()
+    wait_for(lambda: time.monotonic() > tried, "a few tries")
+    link.close()
+    assert refused == []
 
 
 def test_a_link_without_a_broker_closes_at_once(tmp_path: Path, authority: Authority) -> None:

@@ -1,21 +1,24 @@
-"""An agent around the engine that does exactly what it is told, and a hub that lives in a dictionary."""
+"""An agent around the engine that does exactly what it is told, and a hub that lives in a dictionary, with real signatures."""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.config import UpdateConfig
-from edge_agent.core.errors import AgentError, BadModel, Refused
+from edge_agent.core.errors import Absent, AgentError, BadModel, Endless, LinkDown, NoTrust, Refused
 from edge_agent.core.model import Capture, Happening
+from edge_agent.core.ports import Repository as Metadata
 from edge_agent.update.engine import UpdateEngine
 from edge_agent.update.journal import Journal
 from edge_agent.update.probation import Vitals
 from edge_agent.update.slots import Slot, Slots
-from edge_agent.update.surroundings import Surroundings
+from edge_agent.update.surroundings import Anchor, Surroundings
+from edge_agent.update.trust import Trust
 from protos.contract import codec
-from protos.contract.ids import Digest, digest_of, model_name
+from protos.contract.ids import Digest, device_id, digest_of, model_name, tenant_id
 from protos.contract.manifest import (
     Blob,
     ClassificationSpec,
@@ -29,18 +32,31 @@ from protos.contract.manifest import (
 from protos.contract.twin import DesiredTwin, ModelAssignment
 from protos.contract.update import UpdateState
 from tests.agent.clocks import ManualClock
+from tests.conformance.repository import Ask, Repository
 
 CONFIG = UpdateConfig(probation_s=10.0, probation_inferences=20, max_attempts=3, fetch_timeout_s=600.0, disk_reserve_bytes=1000)
 HEALTHY = Vitals(inferences=100, latency_p95_ms=1.0)
 
 
+DEVICE, TENANT, BOARD = device_id("cam-1"), tenant_id("default"), "camera-x86"
+Desired = tuple[int, ModelAssignment | None]
+
+
 @dataclass
 class FakeHub:
-    """Keeps the promises of ``ports.Hub``; ``faults`` are raised one by one before the downloads that would succeed."""
+    """Keeps the promises of ``ports.Hub``; ``faults`` are raised one by one before the downloads that would succeed.
 
+    What it says about releases is signed as a real hub's is, by ``repository``; what stands in ``forged`` goes before.
+    """
+
+    repository: Repository
+    desired: Callable[[], Desired]  # what the director wants of the device
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     faults: deque[AgentError] = field(default_factory=deque)
     downloaded: list[Digest] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)  # metadata by name
+    forged: dict[tuple[Metadata, str], bytes] = field(default_factory=dict)
+    forge: Callable[[Ask, bytes], bytes] | None = None  # the director's answer
     before: Callable[[Blob], None] = lambda blob: None
     closed: bool = False
 
@@ -52,6 +68,24 @@ class FakeHub:
             raise Refused(f"no blob {blob.digest}")
         self.downloaded.append(blob.digest)
         path.write_bytes(self.blobs[blob.digest])
+
+    def metadata(self, repository: Metadata, name: str, max_bytes: int) -> bytes:
+        self.asked.append(name)
+        signed = self.repository.images if repository is Metadata.IMAGE else self.repository.director
+        data = self.forged.get((repository, name), signed.files.get(name))
+        if data is None:
+            raise Absent(f"no {name}")
+        if len(data) > max_bytes:
+            raise Endless(f"{name} has more than {max_bytes} bytes")
+        return data
+
+    def director(self, nonce: bytes) -> bytes:
+        generation, model = self.desired()
+        ask = Ask(device=DEVICE, tenant=TENANT, board=BOARD, generation=generation, nonce=nonce)
+        if model is not None and model not in self.repository.releases:
+            raise LinkDown(f"{model.name}:{model.version} is not released")
+        answer = self.repository.director.answer(ask, self.repository.promote(model).targets if model else ())
+        return self.forge(ask, answer) if self.forge else answer
 
     def upload(self, capture: Capture) -> None:
         raise AssertionError("an update uploads nothing")
@@ -116,7 +150,15 @@ class Release:
         return {digest_of(data): data for data in (self.manifest, self.model, self.golden)}
 
     def desired(self, generation: int) -> DesiredTwin:
-        return DesiredTwin(generation=generation, model=self.assignment, rollout_id="r1")
+        """Of a rollout of its own."""
+        return DesiredTwin(generation=generation, model=self.assignment, rollout_id=f"r{generation}")
+
+    def publish(self, repository: Repository) -> None:
+        if self.assignment not in repository.releases:
+            named = SimpleNamespace(name=self.assignment.name, version=self.version, format=Format.ONNX)
+            repository.release(
+                SimpleNamespace(manifest=named, manifest_bytes=self.manifest, model=self.model, golden_bytes=self.golden)
+            )
 
 
 def release(version: int, *, size: int = 3000) -> Release:
@@ -138,12 +180,15 @@ def release(version: int, *, size: int = 3000) -> Release:
 class Device:
     """One data folder; ``restart`` is what a power cut and a boot leave of everything else."""
 
-    def __init__(self, folder: Path, config: UpdateConfig = CONFIG) -> None:
+    def __init__(self, folder: Path, config: UpdateConfig = CONFIG, repository: Repository | None = None) -> None:
         self.folder = folder
         self.config = config
         self.clock = ManualClock()
         self.clock.advance(1e6)  # monotonic clocks count from the machine's start, not from ours
-        self.hub = FakeHub()
+        self.repository = repository or Repository(TENANT, self.clock.now)
+        self.rooted = True  # the device was given roots of trust
+        self.roots = (self.repository.images.root, self.repository.director.root)
+        self.hub = FakeHub(self.repository, self.desired)
         self.runner = FakeRunner()
         self.told: list[Happening] = []
         self.states: list[UpdateState] = []
@@ -155,6 +200,7 @@ class Device:
     def start(self, *, suspect: bool = False) -> None:
         self.slots = Slots(self.folder / "models")
         self.journal = Journal(self.folder / "updates.sqlite", self.slots, self.clock)
+        self.trust = Trust(self.folder / "trust", self.journal.floors, self.clock)
         self.engine = UpdateEngine(
             self.slots,
             self.journal,
@@ -162,6 +208,8 @@ class Device:
             Surroundings(
                 runner=self.runner,
                 connect=lambda: self.hub,
+                anchor=self.anchor,
+                verifier=lambda: self.trust,
                 online=lambda: self.online,
                 clock=self.clock,
                 free_bytes=lambda path: self.free_bytes,
@@ -180,6 +228,13 @@ class Device:
     def serve(self, *releases: Release) -> None:
         for each in releases:
             self.hub.blobs |= each.blobs()
+            each.publish(self.repository)
+
+    def anchor(self) -> Anchor:
+        if not self.rooted:
+            raise NoTrust("this device was given no roots")
+        image, director = self.roots
+        return Anchor(device_id=DEVICE, tenant=TENANT, board=BOARD, image_root=image, director_root=director)
 
     def settle(self, *, until: UpdateState | None = None, steps: int = 2000) -> None:
         """Step, with time passing as the engine asks, until it idles or the newest update is in state ``until``."""
@@ -211,6 +266,11 @@ class Device:
         update = self.journal.newest()
         assert update is not None
         return update.reason
+
+    def desired(self) -> Desired:
+        """The director wants what the device was last asked for."""
+        update = self.journal.newest()
+        return self.journal.generation(), update.assignment if update is not None else None
 
     def _changed(self) -> None:
         if self.engine.standing.update is not None:

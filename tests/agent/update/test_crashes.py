@@ -16,11 +16,16 @@ from edge_agent.update.journal import Journal
 from edge_agent.update.slots import Slots
 from protos.contract.manifest import Blob
 from protos.contract.update import UpdateState as S
-from tests.agent.update.parts import CONFIG, Device, FakeHub, Release, release
+from tests.agent.clocks import ManualClock
+from tests.agent.update.parts import CONFIG, TENANT, Device, FakeHub, Release, release
+from tests.conformance.repository import Repository
 
 KILLS = 40
 PATIENT = replace(CONFIG, max_attempts=10_000)  # it is killed far more often than a bad model would manage
 RELEASES = [release(version, size=400_000) for version in (1, 2, 3)]
+CLOCK = ManualClock()
+CLOCK.advance(1e6)  # as a device's
+REPOSITORY = Repository(TENANT, CLOCK.now)  # its keys are those of the process that all children are forked from
 FORK = multiprocessing.get_context("forkserver")  # a clean process to fork from: this one may have a library's threads
 FORK.set_forkserver_preload([__name__])
 
@@ -43,14 +48,38 @@ class ChunkedHub(FakeHub):
         partial.replace(path)
 
 
+for each in RELEASES:
+    each.publish(REPOSITORY)
+
+
+def release_anew(generation: int) -> None:
+    """Every child begins with the same repository; here it is as far on as the generations before have brought it."""
+    images = REPOSITORY.images
+    images._snapshot.version = images._timestamp.version = 100 * generation
+    for it in RELEASES:
+        for target in REPOSITORY.releases[it.assignment].targets:
+            images.bins[images.bin_of(target.path)].version = 100 * generation
+    REPOSITORY._released["street"] = 100 * generation
+    for it in RELEASES:
+        REPOSITORY.promote(it.assignment)
+
+
 def update_to(folder: Path, it: Release, generation: int, ready: Callable[[], None] = lambda: None) -> None:
-    """What the agent does from its start until ``it`` is committed."""
-    device = Device(folder, PATIENT)
-    device.hub = ChunkedHub()
+    """What the agent does from its start until ``it`` is committed. Only for children, which have the keys."""
+    release_anew(generation)
+    device = Device(folder, PATIENT, REPOSITORY)
+    device.hub = ChunkedHub(device.repository, device.desired)
     device.serve(*RELEASES)
     ready()
     device.engine.offer(it.desired(generation))
     device.settle()
+
+
+def finish(folder: Path, it: Release, generation: int) -> None:
+    child = FORK.Process(target=update_to, args=(folder, it, generation))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
 
 
 def check(folder: Path, allowed: list[Release | None]) -> Release | None:
@@ -65,6 +94,18 @@ def check(folder: Path, allowed: list[Release | None]) -> Release | None:
     assert found in allowed
     assert (current.model.read_bytes(), current.golden.read_bytes()) == (found.model, found.golden)
     return found
+
+
+def floors(folder: Path) -> dict[str, int]:
+    """Everything that must never go down."""
+    with sqlite3.connect(folder / "updates.sqlite") as db:
+        found = dict(db.execute("SELECT repository || ' ' || role, version FROM version_floors"))
+        found |= dict(db.execute("SELECT series, release FROM release_floors"))
+        return found | dict(db.execute("SELECT 'time', at_ms FROM time_floor"))
+
+
+def none_lower(after: dict[str, int], before: dict[str, int]) -> bool:
+    return all(after.get(name, 0) >= value for name, value in before.items())
 
 
 def state(folder: Path, generation: int) -> S | None:
@@ -83,7 +124,7 @@ def test_kill_9_at_random_moments_never_mixes_versions_and_ends_committed(tmp_pa
         child = FORK.Process(target=update_to, args=(tmp_path, wanted, generation, started.set))
         child.start()
         assert started.wait(20)
-        time.sleep(dice.uniform(0, 0.04))  # the moment of the kill is what is random here
+        time.sleep(dice.uniform(0, 0.1))  # the moment of the kill is what is random here
         child.kill()
         child.join()
         kills += 1
@@ -91,7 +132,7 @@ def test_kill_9_at_random_moments_never_mixes_versions_and_ends_committed(tmp_pa
         if state(tmp_path, generation) is S.COMMITTED:
             assert check(tmp_path, [wanted]) is wanted
             before, generation = wanted, generation + 1
-    update_to(tmp_path, RELEASES[generation % 3], generation)
+    finish(tmp_path, RELEASES[generation % 3], generation)
     assert check(tmp_path, [RELEASES[generation % 3]]) is not None
 
 
@@ -122,6 +163,7 @@ def test_death_at_each_durable_step_is_recovered_from(tmp_path: Path, deaths: in
     point, finished = 0, False
     before: Release | None = None
     generation = 0
+    held: dict[str, int] = {}
     while not finished:
         point += 1
         generation += 1
@@ -133,8 +175,13 @@ def test_death_at_each_durable_step_is_recovered_from(tmp_path: Path, deaths: in
             child.join(20)
             codes.append(child.exitcode)
             check(tmp_path, [before, wanted])
+            assert not held or none_lower(floors(tmp_path), held)
         finished = set(codes) == {0}
-        update_to(tmp_path, wanted, generation)
+        finish(tmp_path, wanted, generation)
         assert state(tmp_path, generation) is S.COMMITTED
         before = check(tmp_path, [wanted])
-    assert point > 15
+        now = floors(tmp_path)
+        assert none_lower(now, held)
+        assert now["models/default/street"] > held.get("models/default/street", 0)
+        held = now
+    assert point > 40  # the cache of metadata alone is ten files

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused
-from edge_agent.update.engine import HELD_BACK_S, IDLE_S
+from edge_agent.update.engine import AGAIN_S, HELD_BACK_S, IDLE_S
 from edge_agent.update.probation import Vitals
 from protos.contract.twin import DesiredTwin
 from protos.contract.update import UpdateState as S
@@ -107,6 +107,7 @@ def test_an_unreachable_hub_is_waited_for_and_does_not_count_as_an_attempt(equip
 
 
 def test_a_hub_that_stays_away_fails_the_update_after_the_fetch_timeout(equipped: Device) -> None:
+    equipped.serve(TWO)
     equipped.hub.faults.extend(LinkDown("no route to the hub") for _ in range(1000))
     equipped.engine.offer(TWO.desired(2))
     before = equipped.clock.monotonic()
@@ -147,24 +148,29 @@ def test_damaged_downloads_are_tried_again_up_to_the_bound(equipped: Device) -> 
 
 
 def test_downloads_that_stay_damaged_fail_the_update(equipped: Device) -> None:
+    equipped.serve(TWO)
     equipped.hub.faults.extend(Corrupt("digest differs") for _ in range(100))
     equipped.engine.offer(TWO.desired(2))
     equipped.settle()
     assert equipped.state is S.FAILED
     assert "digest differs" in equipped.reason
     assert len(equipped.hub.faults) == 97
-    assert [event.kind for event in equipped.told] == ["update.failed"]
+    assert [event.kind for event in equipped.told] == ["trust.refused", "update.failed"]
+    assert equipped.told[0].detail.startswith("AlteredTarget: ")
 
 
 def test_a_hub_that_breaks_its_promise_activates_nothing(equipped: Device) -> None:
-    equipped.hub.blobs |= TWO.blobs() | {digest: b"x" * len(data) for digest, data in TWO.blobs().items() if data == TWO.model}
+    equipped.serve(TWO)
+    equipped.hub.blobs |= {digest: b"x" * len(data) for digest, data in TWO.blobs().items() if data == TWO.model}
     equipped.engine.offer(TWO.desired(2))
     equipped.settle()
     assert equipped.state is S.FAILED
+    assert "model.bin from the hub is not" in equipped.reason
     assert equipped.runner.running == ONE.model
 
 
 def test_a_refused_download_fails_at_once(equipped: Device) -> None:
+    equipped.serve(TWO)
     equipped.hub.faults.append(Refused("this device may not read it"))
     equipped.engine.offer(TWO.desired(2))
     equipped.settle()
@@ -192,8 +198,9 @@ def test_nothing_is_downloaded_into_a_disk_without_room(equipped: Device) -> Non
 
 
 def test_a_manifest_of_another_version_than_assigned_is_refused(equipped: Device) -> None:
-    equipped.serve(TWO)
-    equipped.engine.offer(DesiredTwin(generation=2, model=replace(TWO.assignment, version=7)))
+    seventh = replace(TWO, version=7)
+    equipped.serve(seventh)
+    equipped.engine.offer(seventh.desired(2))
     equipped.settle()
     assert equipped.state is S.FAILED
     assert "street:7 was assigned, but its manifest says street:2" in equipped.reason
@@ -489,6 +496,41 @@ def test_a_suspect_model_is_replaced_before_it_starts_again(equipped: Device) ->
     equipped.settle()
     assert equipped.runner.history == [TWO.model]
     assert equipped.state is S.COMMITTED
+
+
+def test_a_suspect_model_starts_also_while_an_update_waits_for_a_hub_that_is_not_there(equipped: Device) -> None:
+    equipped.serve(TWO)
+    equipped.online = False
+    equipped.hub.faults.extend([LinkDown("no route")] * 100)
+    equipped.engine.offer(TWO.desired(2))
+    for _ in range(3):
+        equipped.clock.advance(equipped.engine.step())
+    equipped.restart(suspect=True)
+    late = equipped.clock.monotonic() + HELD_BACK_S
+    while equipped.clock.monotonic() < late:
+        assert equipped.runner.running is None
+        equipped.clock.advance(equipped.engine.step())
+    equipped.engine.step()
+    assert equipped.clock.monotonic() == late
+    assert (equipped.state, equipped.runner.running) == (S.FETCHING, ONE.model)
+    equipped.online = True
+    equipped.hub.faults.clear()
+    equipped.settle()
+    assert (equipped.state, equipped.runner.running) == (S.COMMITTED, TWO.model)
+
+
+def test_a_committed_model_that_does_not_start_is_tried_again_and_told_of_once(equipped: Device) -> None:
+    """Memory was short, or the disk slow: without a restart of the agent nothing would run for ever."""
+    equipped.told.clear()
+    equipped.runner.bad_load.add(ONE.model)
+    equipped.restart()
+    for _ in range(3):
+        assert equipped.engine.step() == AGAIN_S
+        equipped.clock.advance(AGAIN_S)
+    assert (equipped.runner.running, [event.kind for event in equipped.told]) == (None, ["model.unusable"])
+    equipped.runner.bad_load.clear()
+    assert equipped.engine.step() == IDLE_S
+    assert (equipped.runner.running, equipped.engine.standing.running) == (ONE.model, ONE.assignment)
 
 
 # -- damage ---------------------------------------------------------------------------------------------------------------

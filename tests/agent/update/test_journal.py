@@ -24,7 +24,7 @@ def test_what_was_written_is_there_after_it_is_opened_again(tmp_path: Path) -> N
     journal.close()
     again = open_journal(tmp_path)
     assert again.newest() == update
-    assert (again.generation(), update.attempts, update.rollout_id) == (4, 1, "r1")
+    assert (again.generation(), update.attempts, update.rollout_id) == (4, 1, "r4")
 
 
 def test_attempts_begin_again_with_every_state_and_a_trial_begins_by_being_tried(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ CONFIG = UpdateConfig(probation_s=10, probation_inferences=20, max_error_rate=0.
         (Vitals(inferences=19, latency_p95_ms=51), 1, Ruling.WAIT),
         (Vitals(inferences=3, busy_s=9), 9, Ruling.WAIT),
         (Vitals(inferences=300, busy_s=11), 11, Ruling.ROLL_BACK),
+        (Vitals(inferences=300, crashes=1), 0.1, Ruling.ROLL_BACK),
     ],
 )
 def test_a_trial_is_ruled_by_what_was_seen(vitals: Vitals, elapsed_s: float, ruling: Ruling) -> None:

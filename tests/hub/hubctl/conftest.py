@@ -27,7 +27,9 @@ def write_config(folder: Path, hub: RunningHub, identity: Issued, *, address: st
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ca.pem").write_text(hub.authority.ca_pem)
     (folder / "user.pem").write_text(identity.certificate_pem)
+    (folder / "user.key").touch(mode=0o600)
     (folder / "user.key").write_text(identity.key_pem)
+    (folder / "user.key").chmod(0o600)
     config = folder / "hubctl.yaml"
     config.write_text(f"hub: {address or hub.address}\nca: ca.pem\ncert: user.pem\nkey: user.key\n")
     return config

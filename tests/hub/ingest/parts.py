@@ -10,6 +10,7 @@ from cloud_hub.core.config import BrokerConfig, IngestConfig
 from cloud_hub.core.ports import Broker, BrokerAddress, TlsFiles
 from cloud_hub.ingest.service import IngestService, IngestServices
 from cloud_hub.services.telemetry import TelemetryService
+from cloud_hub.trust.authority import Authority
 from protos.contract import codec, topics
 from protos.contract.ids import DeviceId
 from protos.contract.telemetry import Batch, Lane
@@ -34,9 +35,10 @@ class Ingesting:
     def __post_init__(self) -> None:
         self.hub = Hub(self.folder, database_url=self.database_url)
         self.telemetry = TelemetryService(self.hub.db, self.hub.clock)
+        authority = Authority.load(self.folder / "ca")  # by the time of day, as the broker's TLS
         if self.broker_address is None:
-            self.broker: Broker = open_broker(BrokerConfig(kind=self.kind, port=0), self.folder, self.hub.authority)
-        self.identity = Identity(self.hub.authority, self.folder / "clients")
+            self.broker: Broker = open_broker(BrokerConfig(kind=self.kind, port=0), self.folder, authority)
+        self.identity = Identity(authority, self.folder / "clients")
         self.ingest = self.new_ingest()
         self.clients: list[MqttClient] = []
 

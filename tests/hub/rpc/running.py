@@ -17,11 +17,13 @@ from cloud_hub.archive.engine import Engine
 from cloud_hub.archive.files import open_files
 from cloud_hub.core.config import AlertsConfig, DriftConfig, GrpcConfig, HubConfig
 from cloud_hub.core.metrics import HubMetrics
-from cloud_hub.core.model import Baseline, ModelVersion, Principal, Role, Variant
+from cloud_hub.core.model import DEFAULT_TENANT, Baseline, ModelVersion, Principal, Role, Variant
 from cloud_hub.core.ports import BrokerAddress
 from cloud_hub.rpc.server import HubServer, build_server
 from cloud_hub.rpc.services import Services
+from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
+from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
@@ -32,6 +34,9 @@ from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
+from cloud_hub.services.trust import TrustService
+from cloud_hub.services.users import UserService, recorded
+from cloud_hub.store import certificates, users
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Authority, Issued
@@ -48,6 +53,7 @@ from protos.contract.manifest import (
     Precision,
     PreprocessSpec,
 )
+from tests.hub.trust_parts import Holders
 
 ADMIN = Principal(role=Role.ADMIN, name="ada")
 BROKER = BrokerAddress(host="localhost", port=8883, protocol=5)
@@ -58,19 +64,29 @@ START_S = 20.0
 class RunningHub:
     """Its services are the real ones; the server runs on a loop of its own, so that tests stay synchronous."""
 
-    def __init__(self, folder: Path, *, clock: Clock | None = None, **limits: Any) -> None:
-        clock = clock or SystemClock()
+    def __init__(
+        self, folder: Path, *, clock: Clock | None = None, insecure_dev: bool = False, database_url: str = "", **limits: Any
+    ) -> None:
+        self.clock = clock = clock or SystemClock()
+        self._insecure_dev = insecure_dev
         self.config = HubConfig(
-            data_dir=folder, grpc=replace(GrpcConfig(), port=0, enroll_port=0, names=("localhost", "127.0.0.1"), **limits)
+            data_dir=folder,
+            grpc=replace(GrpcConfig(), port=0, enroll_port=0, token_port=0, names=("localhost", "127.0.0.1"), **limits),
         )
         self.authority = Authority.create(folder / "ca")
-        self.db = Database(f"sqlite:///{folder / 'hub.db'}")
+        self.db = Database(database_url or f"sqlite:///{folder / 'hub.db'}")
         self.db.migrate()
         artifacts = ArtifactStore(folder / "artifacts")
         files = open_files(self.config.telemetry, folder)
-        fleet, registry = FleetService(self.db, clock), RegistryService(self.db, artifacts, clock)
+        access = AccessService(self.db, clock)
+        fleet = FleetService(self.db, clock, on_revoked=access.changed)
+        registry = RegistryService(self.db, artifacts, clock)
         self.services = Services(
-            enrollment=EnrollmentService(self.db, self.authority, clock, self.config),
+            access=access,
+            users=UserService(self.db, self.authority, access, clock),
+            audit=AuditService(self.db, clock),
+            trust=TrustService(self.db, folder / "trust" / "keys", clock),
+            enrollment=EnrollmentService(self.db, self.authority, clock, self.config, on_revoked=access.changed),
             fleet=fleet,
             registry=registry,
             artifacts=artifacts,
@@ -83,7 +99,8 @@ class RunningHub:
             streams=StreamService(self.db, clock),
             alerts=AlertService(self.db, AlertsConfig(), clock, [LogSink()]),
         )
-        self.user = self.authority.sign_user("ada")
+        Holders(self.services.trust).init(clock.now())
+        self.user = self.add_user("ada")
         self.metrics = HubMetrics()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="hub")
@@ -98,6 +115,14 @@ class RunningHub:
     def enroll_address(self) -> str:
         return self.server.addresses.enroll
 
+    def add_user(self, name: str, role: Role = Role.ADMIN, tenant: TenantId = DEFAULT_TENANT, *, days: int = 365) -> Issued:
+        """Whom the hub knows, with a certificate that it knows too."""
+        identity = self.authority.sign_user(name, tenant=tenant, role=role, days=days)
+        with self.db.write() as tx:
+            users.add(tx, tenant, name, role, self.clock.now())
+            certificates.add(tx, recorded(identity.certificate_pem, tenant, name))
+        return identity
+
     def channel(self, identity: Issued | None = None) -> grpc.Channel:
         """To the mTLS port; without an identity as a stranger."""
         ca = self.authority.ca_pem.encode()
@@ -106,12 +131,20 @@ class RunningHub:
         pair = (identity.key_pem.encode(), identity.certificate_pem.encode())
         return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(ca, *pair))
 
+    def token_channel(self, token: str | None = None) -> grpc.Channel:
+        """To the port for tokens; without one as a stranger."""
+        credentials = grpc.ssl_channel_credentials(self.authority.ca_pem.encode())
+        if token is not None:
+            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(token))
+        return grpc.secure_channel(self.server.addresses.tokens, credentials)
+
     def enroll_channel(self) -> grpc.Channel:
         return grpc.secure_channel(self.enroll_address, grpc.ssl_channel_credentials(self.authority.ca_pem.encode()))
 
-    def device(self, name: str) -> Issued:
+    def device(self, name: str, tenant: TenantId = DEFAULT_TENANT) -> Issued:
         """Create and enrol one, in process."""
-        _, token = self.services.enrollment.create_device(ADMIN, name, "camera-x86", {})
+        admin = Principal(role=Role.ADMIN, name="ada", tenant=tenant)
+        _, token = self.services.enrollment.create_device(admin, name, "camera-x86", {})
         key, csr = make_csr()
         enrolled = self.services.enrollment.enroll(token, csr, "camera-x86")
         return Issued(certificate_pem=enrolled.certificate_pem, key_pem=key)
@@ -154,7 +187,7 @@ class RunningHub:
         baseline = Baseline(
             labels=LABELS, label_share=(0.5, 0.5), confidence_share=(0.1,) * 10, confidence_mean=0.9, samples=100
         )
-        return self.services.registry.publish(
+        published = self.services.registry.publish(
             PublishedVersion(
                 name=name,
                 version=version,
@@ -165,6 +198,8 @@ class RunningHub:
                 job_id=f"job-{model}-{version}",
             )
         )
+        self.services.trust.tick(self.clock.now())
+        return published
 
     def close(self) -> None:
         self._run(self.server.stop(0.2))
@@ -181,6 +216,7 @@ class RunningHub:
             config=self.config.grpc,
             clock=clock,
             metrics=self.metrics,
+            insecure_dev=self._insecure_dev,
         )
         await server.start()
         return server

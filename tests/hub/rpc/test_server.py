@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cloud_hub.core.model import Role
 from cloud_hub.rpc.credentials import ServerCertificate
 from cloud_hub.rpc.server import build_server
 from protos.v1 import fleet_pb2, fleet_pb2_grpc, rollouts_pb2, rollouts_pb2_grpc
@@ -22,19 +23,19 @@ DEADLINE_S = 20.0
 
 class Clock:
     def __init__(self) -> None:
-        self.time = datetime.now(UTC)
+        self.time = self._start = datetime.now(UTC)
 
     def now(self) -> datetime:
         return self.time
 
     def monotonic(self) -> float:
-        return 0.0
+        return (self.time - self._start).total_seconds()
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RunningHub]:
     """A hub with little room, for one test."""
-    running = RunningHub(tmp_path, max_concurrent=2)
+    running = RunningHub(tmp_path, max_concurrent=4)
     yield running
     running.close()
 
@@ -50,14 +51,27 @@ def test_a_second_hub_on_the_same_port_is_an_error(hub: RunningHub) -> None:
 
 
 def test_calls_above_the_limit_are_refused_and_not_queued(own: RunningHub) -> None:
-    with own.channel(own.user) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+    with own.channel(own.user) as one, own.channel(own.add_user("bea", Role.VIEWER)) as other:
+        stubs = [health_pb2_grpc.HealthStub(channel) for channel in (one, other)]
+        watches = [stub.Watch(health_pb2.HealthCheckRequest()) for stub in stubs for _ in range(2)]
+        for watch in watches:
+            next(watch)
+        with pytest.raises(grpc.RpcError) as refused:
+            stubs[0].Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_user_does_not_take_every_place(own: RunningHub) -> None:
+    with own.channel(own.user) as greedy, own.channel(own.add_user("bea", Role.VIEWER)) as modest:
+        stub = health_pb2_grpc.HealthStub(greedy)
         watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
         for watch in watches:
             next(watch)
         with pytest.raises(grpc.RpcError) as refused:
             stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+        health_pb2_grpc.HealthStub(modest).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "user ada has 2 calls open" in refused.value.details()
 
 
 def test_large_metadata_is_refused(hub: RunningHub) -> None:
@@ -89,14 +103,6 @@ def test_health_is_for_everyone_who_gets_through(hub: RunningHub, port: str) -> 
         with pytest.raises(grpc.RpcError) as unknown:
             stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_reflection_is_off(hub: RunningHub) -> None:
-    with hub.channel(hub.user) as channel:
-        call = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-        with pytest.raises(grpc.RpcError) as refused:
-            list(call(iter([b""])))
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_certificate_that_expires_on_an_open_connection_is_refused(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import pytest
 
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.model import Rollout, RolloutDevice, RolloutState
+from cloud_hub.core.targets import Subject
 from cloud_hub.services import dispatch
-from cloud_hub.store import rollout_devices
+from cloud_hub.store import rollout_devices, targets
 from cloud_hub.store.database import Tx
 from protos.contract import ids
 from protos.contract.ids import DeviceId
 from protos.contract.update import UpdateState
-from tests.hub.fleet_parts import ADMIN, SIGNS, STRANGER, Device, Hub
+from tests.hub.fleet_parts import ADMIN, SIGNS, STRANGER, TENANT, Device, Hub
 
 LANES = ids.model_name("lanes")
 
@@ -307,6 +308,29 @@ def test_rolling_back_a_success_sends_devices_back_and_restores_the_champion(hub
     twin = device.receives()
     assert twin is not None and twin.model is not None and twin.model.version == 1
     assert _champion(hub) == 1
+
+
+def test_devices_that_ran_different_versions_are_sent_back_with_one_release_of_each(hub: Hub) -> None:
+    hub.publish()
+    devices = [hub.device(f"cam-{number}", group=("even", "odd")[number % 2]) for number in range(6)]
+    for version, group in ((1, "even"), (2, "odd")):
+        hub.rollouts.create(ADMIN, SIGNS, version, {"group": group})
+        hub.tick()
+        for device in devices[version - 1 :: 2]:
+            device.commits()
+    hub.publish()
+    rollout = _start(hub, 3)
+    for device in devices:
+        device.commits()
+    before = _releases(hub)
+    hub.rollouts.rollback(ADMIN, rollout.id)
+    assert [device.desired().model.version for device in devices] == [1, 2] * 3  # type: ignore[union-attr]
+    assert _releases(hub) == before + 2
+
+
+def _releases(hub: Hub) -> int:
+    with hub.db.read() as tx:
+        return targets.last_release(tx, TENANT, Subject.MODEL, SIGNS)
 
 
 def test_rolling_back_the_first_success_leaves_no_champion(hub: Hub) -> None:
