@@ -1,7 +1,10 @@
 """A network to measure with: the pipeline's own architecture, random weights."""
 
 import io
+import os
+import tempfile
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -44,16 +47,33 @@ def onnx_network(*, side: int, width: int) -> bytes:
     return buffer.getvalue()
 
 
-def manifest_for(model: bytes, *, side: int, golden: bytes = b"-") -> Manifest:
+def tflite_network(*, side: int, width: int) -> bytes:
+    """The same as TensorFlow Lite, ``(1, side, side, 3)`` -> ``(1, 12)``."""
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "0")  # read at import
+    import litert_torch
+
+    network = build(
+        NetworkSpec(width=width, stages=3, convs=1, epochs=1), channels=3, side=side, classes=CLASSES, seed=0
+    ).eval()
+    turned = litert_torch.to_channel_last_io(network, args=[0]).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.tflite"
+        litert_torch.convert(turned, (torch.zeros(1, side, side, 3),)).export(str(path))
+        return path.read_bytes()
+
+
+def manifest_for(
+    model: bytes, *, side: int, golden: bytes = b"-", format: Format = Format.ONNX, layout: Layout = Layout.NCHW
+) -> Manifest:
     return Manifest(
         name=ModelName("bench"),
         version=1,
         task="image-classification",
         artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
-        format=Format.ONNX,
+        format=format,
         precision=Precision.FP32,
         preprocess=PreprocessSpec(
-            width=side, height=side, channels=3, layout=Layout.NCHW, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+            width=side, height=side, channels=3, layout=layout, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
         ),
         classification=ClassificationSpec(labels=tuple(f"class-{i}" for i in range(CLASSES))),
         golden=GoldenRef(blob=Blob(digest=digest_of(golden), size_bytes=len(golden)), tolerance=1e-3),

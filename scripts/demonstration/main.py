@@ -50,7 +50,7 @@ class Demo:
             self.folder / "hub.yaml",
             {
                 "data_dir": str(self.folder / "hub"),
-                "grpc": {"port": free_port(), "enroll_port": free_port()},
+                "grpc": {"port": free_port(), "enroll_port": free_port(), "token_port": free_port()},
                 "broker": {"port": free_port()},
                 "metrics": {"port": 0},
                 # a demo has minutes where a fleet has days: short windows, the same bounds
@@ -61,6 +61,8 @@ class Demo:
         self.programs.start("hub", "cloud-hub", "serve", "--config", config)
         wait_for("the hub's first answer", lambda: self._hub_answers(), timeout_s=60)
         self.timeline.say("hub", "gRPC, broker, ingest and scheduler are up; certificate authority made")
+        self.hubctl("trust", "init", "--keys", self.folder / "root-keys")
+        self.timeline.say("admin", "signed the roots of both TUF repositories with keys that the hub never sees")
 
     def enrol(self) -> None:
         for device, board in DEVICES.items():
