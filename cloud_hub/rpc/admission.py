@@ -33,12 +33,14 @@ class Open:
     """A call from its beginning to its end."""
 
     __slots__ = (
-        "context", "dropped", "ended", "entry", "path", "place", "proof", "rule", "task", "until", "who", "whose", "writing",
+        "context", "dropped", "ended", "entry", "path", "place", "proof", "rule", "source", "task", "until", "who", "whose",
+        "writing",
     )  # fmt: skip
 
     def __init__(self, path: str, context: Context, task: "asyncio.Task[object]", now: float) -> None:
         self.path = path
         self.context = context
+        self.source = source_of(context.peer())  # now: asked once the call has ended, gRPC brings the process down
         self.task = task
         self.rule = rule = POLICY.get(path, _NONE)
         self.until = now + rule.limit_s
@@ -50,11 +52,6 @@ class Open:
         self.ended: HubError | None = None  # why the hub ends it
         self.dropped = False  # without a word, because none can be sent
         self.entry: Audited | None = None  # that it has begun stands in the audit log
-
-    @property
-    def source(self) -> str:
-        """The address of whoever calls."""
-        return source_of(self.context.peer())
 
     def end(self, why: HubError, now: float) -> None:
         """Whatever it waits for, it waits no longer. Only a write has to be let be: gRPC sends no status into the middle of
