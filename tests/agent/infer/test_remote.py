@@ -52,12 +52,20 @@ def answers(runtime: RemoteRuntime) -> bool:
 
 
 def children() -> list[int]:
-    """Of this process, zombies too."""
+    """Of this process, zombies too; not what other tests' fixtures have started before."""
     found = []
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
-            found += [int(pid) for pid in (task / "children").read_text().split()]
+            found += [int(pid) for pid in (task / "children").read_text().split() if _is_worker(int(pid))]
     return found
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+    return not words or b".infer." in words  # a zombie has none left
 
 
 def descriptors() -> int:
