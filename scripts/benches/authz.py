@@ -12,30 +12,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 
-from cloud_hub.core.metrics import HubMetrics
-from cloud_hub.core.model import DEFAULT_TENANT, Role
-from cloud_hub.rpc.admission import Admission
-from cloud_hub.rpc.auth import Certificates, Door
-from cloud_hub.rpc.guard import Guard
-from cloud_hub.rpc.record import Record
-from cloud_hub.rpc.threads import Threads
-from cloud_hub.services.access import AccessService
-from cloud_hub.services.audit import AuditService
-from cloud_hub.services.users import recorded
-from cloud_hub.store import certificates, users
-from cloud_hub.store.database import Database
-from cloud_hub.trust.authority import Authority
-from edge_agent.core.clock import SystemClock
+from cloud_hub.trust.authority import Authority, Issued
 from protos.v1 import fleet_pb2 as pb
 from scripts.benches._figures import figure
+from scripts.benches._guarded import BARE, GUARDED, handlers, static_credentials
 
-GUARDED, BARE = "/tideline.v1.Fleet/GetDevice", "/bench.Bare/GetDevice"
 AIM = "<= 1.05 of the bare handler"
-REPLY = pb.Device(id="cam-1", tenant="default", board="camera-x86", labels={"site": "north"}, enrolled=True)
 
 
 def main() -> None:
@@ -50,52 +35,17 @@ def main() -> None:
         asyncio.run(_serve(Path(folder), rounds=21 if given.quick else 101))
 
 
-class _Servicer:
-    """Every method of ``Fleet`` answers the same."""
-
-    def __getattr__(self, name: str) -> Any:
-        async def answer(request: pb.GetDeviceRequest, call: object) -> pb.Device:
-            return REPLY
-
-        return answer
-
-
-async def _bare(request: pb.GetDeviceRequest, context: Any) -> pb.Device:
-    return REPLY
-
-
 async def _serve(folder: Path, rounds: int) -> None:
-    clock, threads = SystemClock(), Threads(4)
     authority = Authority.create(folder / "ca")
-    db = Database(f"sqlite:///{folder / 'hub.db'}")
-    db.migrate()
-    _add_user(folder, authority, db)
-    own = authority.issue_server(["localhost"])
-    admission = Admission(AccessService(db, clock), threads, clock)
-    record = Record(AuditService(db, clock), threads, clock)
-    guard = Guard(admission=admission, record=record, clock=clock, metrics=HubMetrics().calls)
-    server = grpc.aio.server()
-    door = Door(Certificates().shown, "a client certificate", strangers=False)
-    bare = grpc.unary_unary_rpc_method_handler(_bare, pb.GetDeviceRequest.FromString, pb.Device.SerializeToString)
-    server.add_generic_rpc_handlers(
-        [
-            guard.service(pb.DESCRIPTOR.services_by_name["Fleet"], _Servicer(), door),
-            grpc.method_handlers_generic_handler("bench.Bare", {"GetDevice": bare}),
-        ]
-    )
-    credentials = grpc.ssl_server_credentials(
-        [(own.key_pem.encode(), own.certificate_pem.encode())], authority.ca_pem.encode(), require_client_auth=True
-    )
-    port = server.add_secure_port("localhost:0", credentials)
-    admission.start()
-    await server.start()
-    try:
-        await _measure(f"localhost:{port}", folder, rounds)
-    finally:
-        await server.stop(0)
-        await admission.stop()
-        threads.close()
-        db.close()
+    async with handlers(folder, {"ada": _user(folder, authority)}) as both:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(both)
+        port = server.add_secure_port("localhost:0", static_credentials(authority))
+        await server.start()
+        try:
+            await _measure(f"localhost:{port}", folder, rounds)
+        finally:
+            await server.stop(0)
 
 
 async def _measure(address: str, folder: Path, rounds: int) -> None:
@@ -151,14 +101,13 @@ async def _client(address: str, folder: Path) -> None:
             print(time.perf_counter() - started, flush=True)
 
 
-def _add_user(folder: Path, authority: Authority, db: Database) -> None:
+def _user(folder: Path, authority: Authority) -> Issued:
+    """Also in files, for the client."""
     user = authority.sign_user("ada")
-    with db.write() as tx:
-        users.add(tx, DEFAULT_TENANT, "ada", Role.ADMIN, SystemClock().now())
-        certificates.add(tx, recorded(user.certificate_pem, DEFAULT_TENANT, "ada"))
     for name, text in (("ca.pem", authority.ca_pem), ("user.key", user.key_pem), ("user.pem", user.certificate_pem)):
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(text)
+    return user
 
 
 if __name__ == "__main__":

@@ -29,27 +29,14 @@ import grpc
 from cloud_hub.broker.mosquitto import MosquittoBroker
 from cloud_hub.broker.supervisor import open_broker
 from cloud_hub.core.config import BrokerConfig
-from cloud_hub.core.metrics import HubMetrics
-from cloud_hub.core.model import DEFAULT_TENANT, Role
-from cloud_hub.rpc.admission import Admission
-from cloud_hub.rpc.auth import Certificates, Door
 from cloud_hub.rpc.credentials import ServerCertificate
-from cloud_hub.rpc.guard import Guard
-from cloud_hub.rpc.record import Record
-from cloud_hub.rpc.threads import Threads
-from cloud_hub.services.access import AccessService
-from cloud_hub.services.audit import AuditService
-from cloud_hub.services.users import recorded
-from cloud_hub.store import certificates, users
-from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Authority, Issued
 from edge_agent.core.clock import SystemClock
 from protos.v1 import fleet_pb2 as pb
 from scripts.benches._figures import figure
+from scripts.benches._guarded import BARE, GUARDED, handlers, static_credentials
 
 BENCH = "tls-connect"
-OURS, BARE = "/tideline.v1.Fleet/GetDevice", "/bench.Bare/GetDevice"
-REPLY = pb.Device(id="cam-1", tenant="default", board="camera-x86", labels={"site": "north"}, enrolled=True)
 PEOPLE = 400  # so many that the hub has forgotten each, half a second later, when it comes again
 AT_ONCE = 8
 AIM = "reference: a bare server with the same certificates"
@@ -86,57 +73,22 @@ def _people(folder: Path, authority: Authority) -> list[Issued]:
 # -- gRPC -----------------------------------------------------------------------------------------------------------------
 
 
-class _Servicer:
-    """Every method of ``Fleet`` answers the same."""
-
-    def __getattr__(self, name: str) -> Any:
-        async def answer(request: pb.GetDeviceRequest, call: object) -> pb.Device:
-            return REPLY
-
-        return answer
-
-
-async def _bare(request: pb.GetDeviceRequest, context: Any) -> pb.Device:
-    return REPLY
-
-
 async def _grpc(folder: Path, people: list[Issued], rounds: int) -> None:
-    clock, threads, authority = SystemClock(), Threads(4), Authority.load(folder / "ca")
-    db = Database(f"sqlite:///{folder / 'hub.db'}")
-    db.migrate()
-    with db.write() as tx:
-        for number, one in enumerate(people):
-            users.add(tx, DEFAULT_TENANT, f"ada-{number}", Role.ADMIN, clock.now())
-            certificates.add(tx, recorded(one.certificate_pem, DEFAULT_TENANT, f"ada-{number}"))
-    admission = Admission(AccessService(db, clock), threads, clock)
-    record = Record(AuditService(db, clock), threads, clock)
-    guard = Guard(admission=admission, record=record, clock=clock, metrics=HubMetrics().calls)
-    door = Door(Certificates().shown, "a client certificate", strangers=False)
-    dynamic = ServerCertificate(authority, ("localhost",), clock).credentials(client_certificates=True)
-    own = authority.issue_server(["localhost"])
-    pair = (own.key_pem.encode(), own.certificate_pem.encode())
-    static = grpc.ssl_server_credentials([pair], authority.ca_pem.encode(), require_client_auth=True)
-    bare = grpc.unary_unary_rpc_method_handler(_bare, pb.GetDeviceRequest.FromString, pb.Device.SerializeToString)
-    handlers = {
-        OURS: (guard.service(pb.DESCRIPTOR.services_by_name["Fleet"], _Servicer(), door), dynamic),
-        BARE: (grpc.method_handlers_generic_handler("bench.Bare", {"GetDevice": bare}), static),
-    }
-    servers, ports = [], {}
-    for path, (handler, credentials) in handlers.items():
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers([handler])
-        ports[path] = server.add_secure_port("localhost:0", credentials)
-        servers.append(server)
-        await server.start()
-    admission.start()
-    try:
-        await _measure_grpc(folder, ports, rounds)
-    finally:
-        for server in servers:
-            await server.stop(0)
-        await admission.stop()
-        threads.close()
-        db.close()
+    authority = Authority.load(folder / "ca")
+    dynamic = ServerCertificate(authority, ("localhost",), SystemClock()).credentials(client_certificates=True)
+    async with handlers(folder, {f"ada-{number}": one for number, one in enumerate(people)}) as (guarded, bare):
+        servers, ports = [], {}
+        for path, handler, credentials in ((GUARDED, guarded, dynamic), (BARE, bare, static_credentials(authority))):
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers([handler])
+            ports[path] = server.add_secure_port("localhost:0", credentials)
+            servers.append(server)
+            await server.start()
+        try:
+            await _measure_grpc(folder, ports, rounds)
+        finally:
+            for server in servers:
+                await server.stop(0)
 
 
 async def _measure_grpc(folder: Path, ports: dict[str, int], rounds: int) -> None:
@@ -156,9 +108,9 @@ async def _measure_grpc(folder: Path, ports: dict[str, int], rounds: int) -> Non
             await turn(path, at_once)
         pairs = []
         for number in range(rounds):
-            first, second = (OURS, BARE) if number % 2 else (BARE, OURS)
+            first, second = (GUARDED, BARE) if number % 2 else (BARE, GUARDED)
             found = {path: await turn(path, at_once) for path in (first, second)}
-            pairs.append((found[OURS], found[BARE]))
+            pairs.append((found[GUARDED], found[BARE]))
         _tell(f"gRPC handshakes with the first call, {words}", "1/s", pairs, 0, 1.0)
         _tell(f"the hub's CPU for one gRPC handshake and call, {words}", "us", pairs, 1, 1e6)
     assert client.stdin is not None
