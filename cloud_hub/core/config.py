@@ -26,6 +26,9 @@ class GrpcConfig:
         _check_port("grpc.port", self.port)
         _check_port("grpc.enroll_port", self.enroll_port)
         _check_port("grpc.token_port", self.token_port)
+        chosen = [port for port in (self.port, self.enroll_port, self.token_port) if port]
+        if len(set(chosen)) < len(chosen):
+            raise ConfigError("'grpc.port', 'grpc.enroll_port' and 'grpc.token_port' must differ")
         if not self.names:
             raise ConfigError("'grpc.names' must hold at least one name: the first is told to devices")
 

@@ -64,12 +64,17 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin"}
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Below the ephemeral range: while a hub is down nobody's outgoing connection may take its port."""
+    """Below the ephemeral range: while a hub is down nobody's outgoing connection may take its port. Never the same again."""
     while True:
         port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+        if port not in _given:
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                _given.add(port)
+                return port
 
 
 class HubProcess:

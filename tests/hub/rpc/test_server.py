@@ -12,9 +12,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cloud_hub.core.config import GrpcConfig
 from cloud_hub.core.model import Role
 from cloud_hub.rpc.credentials import ServerCertificate
 from cloud_hub.rpc.server import build_server
+from edge_agent.core.errors import ConfigError
 from protos.v1 import fleet_pb2, fleet_pb2_grpc, rollouts_pb2, rollouts_pb2_grpc
 from tests.hub.rpc.running import BROKER, RunningHub
 
@@ -160,3 +162,9 @@ def test_watchers_leave_threads_for_the_others(tmp_path: Path) -> None:
         for _ in range(20):
             fleet_pb2_grpc.FleetStub(channel).ListDevices(fleet_pb2.ListDevicesRequest(), timeout=5)
     running.close()
+
+
+def test_two_ports_that_are_the_same_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"grpc\.enroll_port"):
+        GrpcConfig(port=7443, enroll_port=7443)
+    GrpcConfig(port=0, enroll_port=0, token_port=0)  # each takes a free one
