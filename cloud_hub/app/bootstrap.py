@@ -58,7 +58,6 @@ _RENEWAL_TICK_S = 60.0
 _ROLLOUT_TICK_S = 1.0  # soak times are given in seconds
 _TRAINING_TICK_S = 2.0
 _SIGNING_TICK_S = 0.5  # a version that was published can be rolled out within a second
-_USES_TICK_S = 2.0  # which certificates and tokens were used
 _AUDIT_TICK_S = 60.0
 _TIDY_TICK_S = 3600.0
 
@@ -134,7 +133,6 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
             "signing": (_SIGNING_TICK_S, lambda _: services.trust.tick(steady.now())),
             "training": (_TRAINING_TICK_S, services.training.tick),
             "tidy": (_TIDY_TICK_S, lambda _: services.enrollment.tidy()),
-            "uses": (_USES_TICK_S, lambda _: services.access.write_uses()),
         },
         metrics=metrics,
         beats=beats,
