@@ -70,6 +70,7 @@ POLICY: Mapping[str, Rule] = {
     "/tideline.v1.Alerts/TestSink": _changes(_OPERATOR),
     "/tideline.v1.Alerts/WatchAlerts": _reads(limit_s=_LONG_S),
     "/tideline.v1.Artifacts/Download": _reads(_DEVICE | _ANY_USER, _LONG_S),
+    "/tideline.v1.Artifacts/Locate": _reads(_DEVICE | _ANY_USER),
     "/tideline.v1.Datasets/CreateDataset": _changes(_LABELLER),
     "/tideline.v1.Datasets/GetSample": _reads(),
     "/tideline.v1.Datasets/ImportSamples": _changes(_LABELLER, _LONG_S),

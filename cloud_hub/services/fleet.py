@@ -118,8 +118,8 @@ class FleetService:
 
     def ask(self, tx: Tx, device: Device, model: ModelAssignment | None, rollout_id: str = "") -> DesiredTwin:
         """``set_desired`` of a device that was read in this transaction."""
-        generation, renew_before = device.desired.generation + 1, device.desired.renew_before
-        twin = DesiredTwin(generation=generation, model=model, rollout_id=rollout_id, renew_before=renew_before)
+        generation = device.desired.generation + 1
+        twin = replace(device.desired, generation=generation, model=model, rollout_id=rollout_id)
         store.put_desired(tx, device.id, twin)
         return twin
 

@@ -50,6 +50,7 @@ devices = Table(
     Column("desired_manifest_bytes", Integer),
     Column("desired_rollout", Text, nullable=False, default=""),
     schema.time("desired_renew_before", nullable=True),
+    Column("desired_twin", LargeBinary),  # the whole of it as it goes over the wire; null: nothing but what stands above
     Column("delivered_generation", BigInteger, nullable=False, default=0),  # what the broker holds for it
     Column("reported", LargeBinary),  # as it came over the wire
     Column("reported_name", Text),
@@ -227,6 +228,7 @@ def put_desired(tx: Tx, id: DeviceId, twin: DesiredTwin) -> None:
             desired_manifest_bytes=model.manifest_size_bytes if model else None,
             desired_rollout=twin.rollout_id,
             desired_renew_before=twin.renew_before,
+            desired_twin=codec.encode_desired(twin),
         )
     )
 
@@ -277,6 +279,8 @@ def _device(row: Row[Any], labels: Mapping[str, str]) -> Device:
 
 def desired_of(row: Row[Any]) -> DesiredTwin:
     """Of a row of ``devices``."""
+    if row.desired_twin is not None:
+        return codec.decode_desired(row.desired_twin)
     model = None
     if row.desired_manifest is not None:
         model = ModelAssignment(

@@ -12,6 +12,7 @@ ModelName = NewType("ModelName", str)
 Digest = NewType("Digest", str)  # "sha256:" and 64 lower-case hex digits
 
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # a DNS label: safe as a topic segment, a common name and a file name
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -28,6 +29,13 @@ def tenant_id(text: str) -> TenantId:
 def model_name(text: str) -> ModelName:
     """Raises InvalidId."""
     return ModelName(_checked("model name", text))
+
+
+def package_version(text: str) -> str:
+    """Raises InvalidId."""
+    if not _VERSION.fullmatch(text):
+        raise InvalidId(f"version must be 1 to 63 of A-Z, a-z, 0-9, '.', '_', '-' and '+', and begin plain, got {text[:80]!r}")
+    return text
 
 
 def digest(text: str) -> Digest:

@@ -1,5 +1,6 @@
 """One model file and everything a device needs to run it as it was trained."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -9,6 +10,8 @@ from protos.contract.ids import Digest, ModelName
 SCHEMA = 1
 MAX_ARTIFACT_BYTES = 512 << 20
 MAX_GOLDEN_BYTES = 16 << 20
+MIN_CHUNK_BYTES = 128 << 10  # 4,096 digests of the largest artifact fit into a manifest with its labels
+_SHA256_BYTES = 32
 MAX_SIDE = 4096
 MAX_LABELS = 65_536
 MAX_VERSION = (1 << 31) - 1  # a database's integer
@@ -110,6 +113,25 @@ class GoldenSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chunks:
+    """An artifact in pieces that can be verified one by one, as they arrive."""
+
+    size_bytes: int  # of each; the last may be shorter
+    digests: tuple[bytes, ...]  # SHA-256 of each, 32 bytes
+
+    def __post_init__(self) -> None:
+        if not MIN_CHUNK_BYTES <= self.size_bytes <= MAX_ARTIFACT_BYTES:
+            raise InvalidValue(f"chunks must have {MIN_CHUNK_BYTES} bytes at least, got {self.size_bytes}")
+        if any(len(digest) != _SHA256_BYTES for digest in self.digests):
+            raise InvalidValue("the digest of a chunk is a SHA-256")
+
+    @classmethod
+    def of(cls, data: bytes, size_bytes: int) -> "Chunks":
+        parts = (data[start : start + size_bytes] for start in range(0, len(data), size_bytes))
+        return cls(size_bytes=size_bytes, digests=tuple(hashlib.sha256(part).digest() for part in parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     name: ModelName
     version: int
@@ -121,9 +143,12 @@ class Manifest:
     classification: ClassificationSpec
     golden: GoldenRef
     boards: tuple[str, ...] = ()  # names from firmware_images/boards
+    chunks: Chunks | None = None  # None: only the whole artifact can be verified
 
     def __post_init__(self) -> None:
         check_version(self.version)
+        if self.chunks is not None and len(self.chunks.digests) != -(-self.artifact.size_bytes // self.chunks.size_bytes):
+            raise InvalidValue(f"{len(self.chunks.digests)} chunks do not make {self.artifact.size_bytes} bytes")
         if not 1 <= self.artifact.size_bytes <= MAX_ARTIFACT_BYTES:
             raise InvalidValue(f"artifact must be 1..{MAX_ARTIFACT_BYTES} bytes, got {self.artifact.size_bytes}")
         if not 1 <= self.golden.blob.size_bytes <= MAX_GOLDEN_BYTES:

@@ -24,17 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/artifacts.proto\x12\x0btideline.v1\"1\n\x0f\x44ownloadRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"*\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x32K\n\tArtifacts\x12>\n\x08\x44ownload\x12\x1c.tideline.v1.DownloadRequest\x1a\x12.tideline.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/v1/artifacts.proto\x12\x0btideline.v1\"1\n\x0f\x44ownloadRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"*\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\"G\n\rLocateRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04have\x18\x02 \x03(\t\x12\x18\n\x10max_decode_bytes\x18\x03 \x01(\x04\"3\n\x0bLocateReply\x12$\n\x07sources\x18\x01 \x03(\x0b\x32\x13.tideline.v1.Source\"\x8d\x01\n\x06Source\x12\'\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x15.tideline.v1.Encoding\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x61se_digest\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65\x63ode_bytes\x18\x05 \x01(\x04\x12\x0b\n\x03url\x18\x06 \x01(\t*R\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NCODING_ZSTD_PATCH\x10\x01\x12\x13\n\x0f\x45NCODING_TENSOR\x10\x02\x32\x8b\x01\n\tArtifacts\x12>\n\x06Locate\x12\x1a.tideline.v1.LocateRequest\x1a\x18.tideline.v1.LocateReply\x12>\n\x08\x44ownload\x12\x1c.tideline.v1.DownloadRequest\x1a\x12.tideline.v1.Chunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.artifacts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ENCODING']._serialized_start=407
+  _globals['_ENCODING']._serialized_end=489
   _globals['_DOWNLOADREQUEST']._serialized_start=42
   _globals['_DOWNLOADREQUEST']._serialized_end=91
   _globals['_CHUNK']._serialized_start=93
   _globals['_CHUNK']._serialized_end=135
-  _globals['_ARTIFACTS']._serialized_start=137
-  _globals['_ARTIFACTS']._serialized_end=212
+  _globals['_LOCATEREQUEST']._serialized_start=137
+  _globals['_LOCATEREQUEST']._serialized_end=208
+  _globals['_LOCATEREPLY']._serialized_start=210
+  _globals['_LOCATEREPLY']._serialized_end=261
+  _globals['_SOURCE']._serialized_start=264
+  _globals['_SOURCE']._serialized_end=405
+  _globals['_ARTIFACTS']._serialized_start=492
+  _globals['_ARTIFACTS']._serialized_end=631
 # @@protoc_insertion_point(module_scope)

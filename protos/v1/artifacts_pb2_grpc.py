@@ -34,6 +34,11 @@ class ArtifactsStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Locate = channel.unary_unary(
+                '/tideline.v1.Artifacts/Locate',
+                request_serializer=protos_dot_v1_dot_artifacts__pb2.LocateRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_artifacts__pb2.LocateReply.FromString,
+                _registered_method=True)
         self.Download = channel.unary_stream(
                 '/tideline.v1.Artifacts/Download',
                 request_serializer=protos_dot_v1_dot_artifacts__pb2.DownloadRequest.SerializeToString,
@@ -43,6 +48,14 @@ class ArtifactsStub:
 
 class ArtifactsServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def Locate(self, request, context):
+        """Where the bytes of a blob can be had, best first: as a delta from a blob the device has, or whole. What comes is verified by
+        digest wherever it comes from. A device may only ask for what it may download.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
         """Streams a blob from an offset, so that a broken download resumes. A device may only read blobs its desired twin names.
@@ -54,6 +67,11 @@ class ArtifactsServicer:
 
 def add_ArtifactsServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Locate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Locate,
+                    request_deserializer=protos_dot_v1_dot_artifacts__pb2.LocateRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_artifacts__pb2.LocateReply.SerializeToString,
+            ),
             'Download': grpc.unary_stream_rpc_method_handler(
                     servicer.Download,
                     request_deserializer=protos_dot_v1_dot_artifacts__pb2.DownloadRequest.FromString,
@@ -69,6 +87,33 @@ def add_ArtifactsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Artifacts:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Locate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Artifacts/Locate',
+            protos_dot_v1_dot_artifacts__pb2.LocateRequest.SerializeToString,
+            protos_dot_v1_dot_artifacts__pb2.LocateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Download(request,

@@ -93,7 +93,7 @@ class GoldenSet(_message.Message):
     def __init__(self, count: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., classes: _Optional[int] = ..., frames: _Optional[bytes] = ..., outputs: _Optional[bytes] = ...) -> None: ...
 
 class ModelManifest(_message.Message):
-    __slots__ = ("schema", "name", "version", "task", "artifact", "format", "precision", "preprocess", "classification", "golden", "boards")
+    __slots__ = ("schema", "name", "version", "task", "artifact", "format", "precision", "preprocess", "classification", "golden", "boards", "chunk_bytes", "chunk_digests")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,8 @@ class ModelManifest(_message.Message):
     CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
     BOARDS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     schema: int
     name: str
     version: int
@@ -116,4 +118,6 @@ class ModelManifest(_message.Message):
     classification: Classification
     golden: Golden
     boards: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, schema: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., task: _Optional[str] = ..., artifact: _Optional[_Union[Blob, _Mapping]] = ..., format: _Optional[_Union[Format, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., preprocess: _Optional[_Union[ImagePreprocess, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., golden: _Optional[_Union[Golden, _Mapping]] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
+    chunk_bytes: int
+    chunk_digests: bytes
+    def __init__(self, schema: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., task: _Optional[str] = ..., artifact: _Optional[_Union[Blob, _Mapping]] = ..., format: _Optional[_Union[Format, str]] = ..., precision: _Optional[_Union[Precision, str]] = ..., preprocess: _Optional[_Union[ImagePreprocess, _Mapping]] = ..., classification: _Optional[_Union[Classification, _Mapping]] = ..., golden: _Optional[_Union[Golden, _Mapping]] = ..., boards: _Optional[_Iterable[str]] = ..., chunk_bytes: _Optional[int] = ..., chunk_digests: _Optional[bytes] = ...) -> None: ...

@@ -35,12 +35,20 @@ from protos.contract.telemetry import (
 )
 from protos.contract.twin import (
     MAX_MANIFEST_BYTES,
+    MAX_PACKAGE_BYTES,
+    Challenger,
     DesiredTwin,
+    Fit,
     Health,
     Held,
+    MaintenanceWindow,
     ModelAssignment,
+    PackageAssignment,
+    PackageKind,
+    PackageStatus,
     Presence,
     ReportedTwin,
+    ShadowReport,
     Status,
     UpdateStatus,
 )
@@ -136,13 +144,68 @@ assignments = st.builds(
     manifest_digest=digests,
     manifest_size_bytes=st.integers(1, MAX_MANIFEST_BYTES),
 )
+packages = st.builds(
+    PackageAssignment,
+    kind=st.sampled_from(PackageKind),
+    name=labels_ids,
+    version=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}", fullmatch=True),
+    digest=digests,
+    size_bytes=st.integers(1, MAX_PACKAGE_BYTES),
+    rollout_id=texts,
+)
+package_sets = st.lists(packages, max_size=3, unique_by=lambda package: package.kind).map(tuple)
+shares = st.floats(0, 1, exclude_min=True)
+windows = st.builds(
+    MaintenanceWindow,
+    start_minute=st.integers(0, 1439),
+    end_minute=st.integers(0, 1440),
+    days=st.frozensets(st.integers(0, 6), min_size=1),
+    local=st.booleans(),
+)
 desired_twins = st.builds(
     DesiredTwin,
     generation=counts,
     model=st.none() | assignments,
     rollout_id=texts,
     renew_before=st.none() | times.filter(lambda at: at > START),
+    packages=package_sets,
+    challenger=st.none() | st.builds(Challenger, model=assignments, share=shares, max_share_of_time=shares),
+    windows=st.lists(windows, max_size=3).map(tuple),
+    not_before=st.none() | times.filter(lambda at: at > START),
 )
+figures = st.floats(0, 1e300)
+fits = st.builds(Fit, p50_ms=figures, p95_ms=figures, peak_bytes=counts, error=figures, agreement=figures)
+package_updates = st.builds(
+    PackageStatus,
+    generation=counts,
+    state=st.sampled_from(UpdateState),
+    package=packages,
+    at=times,
+    attempts=st.integers(0, 2**32 - 1),
+    reason=long_texts,
+)
+
+
+@st.composite
+def shadow_reports(draw: st.DrawFn) -> ShadowReport:
+    frames = draw(counts)
+    return ShadowReport(
+        model=draw(assignments),
+        since=draw(times),
+        frames=frames,
+        agreed=draw(st.integers(0, frames)),
+        skipped=draw(counts),
+        errors=draw(counts),
+        champion_confidence=draw(figures),
+        challenger_confidence=draw(figures),
+        champion_p95_ms=draw(figures),
+        challenger_p50_ms=draw(figures),
+        challenger_p95_ms=draw(figures),
+        captured=draw(counts),
+        problem=draw(long_texts),
+    )
+
+
 updates = st.builds(
     UpdateStatus,
     generation=counts,
@@ -152,6 +215,7 @@ updates = st.builds(
     rollout_id=texts,
     attempts=st.integers(0, 2**32 - 1),
     reason=long_texts,
+    fit=st.none() | fits,
 )
 healths = st.builds(
     Health,
@@ -190,6 +254,9 @@ reported_twins = st.builds(
     model=st.none() | assignments,
     update=st.none() | updates,
     held=st.lists(held_ranges(), max_size=len(Lane)).map(tuple),
+    packages=package_sets,
+    package_updates=st.lists(package_updates, max_size=3, unique_by=lambda update: update.package.kind).map(tuple),
+    shadow=st.none() | shadow_reports(),
 )
 
 

@@ -7,6 +7,7 @@ from protos.contract.manifest import (
     MAX_GOLDEN_BYTES,
     SCHEMA,
     Blob,
+    Chunks,
     ClassificationSpec,
     Format,
     GoldenRef,
@@ -39,6 +40,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
         ),
         golden=manifest_pb2.Golden(blob=_blob_to_pb(manifest.golden.blob), tolerance=manifest.golden.tolerance),
         boards=manifest.boards,
+        chunk_bytes=manifest.chunks.size_bytes if manifest.chunks else 0,
+        chunk_digests=b"".join(manifest.chunks.digests) if manifest.chunks else b"",
     ).SerializeToString(deterministic=True)
     if len(data) > MAX_MANIFEST_BYTES:
         raise InvalidValue(f"manifest of {len(data)} bytes, more than {MAX_MANIFEST_BYTES}: use fewer or shorter labels")
@@ -72,6 +75,14 @@ def decode_manifest(data: bytes) -> Manifest:
         ),
         golden=GoldenRef(blob=_blob_from_pb(message.golden.blob), tolerance=message.golden.tolerance),
         boards=tuple(message.boards),
+        chunks=_chunks_from_pb(message) if message.chunk_bytes else None,
+    )
+
+
+def _chunks_from_pb(message: manifest_pb2.ModelManifest) -> Chunks:
+    digests = message.chunk_digests  # a rest that is no digest is refused by its length
+    return Chunks(
+        size_bytes=message.chunk_bytes, digests=tuple(digests[start : start + 32] for start in range(0, len(digests), 32))
     )
 
 

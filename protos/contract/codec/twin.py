@@ -3,11 +3,30 @@
 from protos.contract import ids
 from protos.contract.codec.message import MAX_TWIN_BYTES, bounded, decoder, enum, parse, sendable
 from protos.contract.telemetry import Lane, from_ms, to_ms
-from protos.contract.twin import DesiredTwin, Health, Held, ModelAssignment, Presence, ReportedTwin, Status, UpdateStatus
+from protos.contract.twin import (
+    MAX_WINDOWS,
+    Challenger,
+    DesiredTwin,
+    Fit,
+    Health,
+    Held,
+    MaintenanceWindow,
+    ModelAssignment,
+    PackageAssignment,
+    PackageKind,
+    PackageStatus,
+    Presence,
+    ReportedTwin,
+    ShadowReport,
+    Status,
+    UpdateStatus,
+)
 from protos.contract.update import UpdateState
 from protos.v1 import twin_pb2
 
 _HEALTH_FIELDS = tuple(name for name in Health.__slots__ if name not in ("started_at", "temperature_c"))
+_FIT_FIELDS = Fit.__slots__
+_SHADOW_FIELDS = tuple(name for name in ShadowReport.__slots__ if name not in ("model", "since", "problem"))
 
 
 def encode_status(status: Status) -> bytes:
@@ -45,12 +64,63 @@ def assignment_from_pb(message: twin_pb2.ModelAssignment) -> ModelAssignment:
     )
 
 
+def package_to_pb(package: PackageAssignment) -> twin_pb2.PackageAssignment:
+    return twin_pb2.PackageAssignment(
+        kind=enum(package.kind),
+        name=package.name,
+        version=package.version,
+        digest=package.digest,
+        size_bytes=package.size_bytes,
+        rollout_id=package.rollout_id,
+    )
+
+
+def package_from_pb(message: twin_pb2.PackageAssignment) -> PackageAssignment:
+    return PackageAssignment(
+        kind=PackageKind(message.kind),
+        name=message.name,
+        version=message.version,
+        digest=ids.digest(message.digest),
+        size_bytes=message.size_bytes,
+        rollout_id=message.rollout_id,
+    )
+
+
+def window_to_pb(window: MaintenanceWindow) -> twin_pb2.MaintenanceWindow:
+    return twin_pb2.MaintenanceWindow(
+        start_minute=window.start_minute,
+        end_minute=window.end_minute,
+        days=sum(1 << day for day in window.days),
+        local=window.local,
+    )
+
+
+def window_from_pb(message: twin_pb2.MaintenanceWindow) -> MaintenanceWindow:
+    return MaintenanceWindow(
+        start_minute=message.start_minute,
+        end_minute=message.end_minute,
+        days=frozenset(day for day in range(32) if message.days >> day & 1) or frozenset(range(7)),
+        local=message.local,
+    )
+
+
 def desired_to_pb(twin: DesiredTwin) -> twin_pb2.DesiredTwin:
+    challenger = twin.challenger
     return twin_pb2.DesiredTwin(
         generation=twin.generation,
         model=assignment_to_pb(twin.model) if twin.model else None,
         rollout_id=twin.rollout_id,
         renew_before_ms=to_ms(twin.renew_before) if twin.renew_before else 0,
+        packages=[package_to_pb(package) for package in twin.packages],
+        challenger=twin_pb2.Challenger(
+            model=assignment_to_pb(challenger.model),
+            share=challenger.share,
+            max_share_of_time=challenger.max_share_of_time,
+        )
+        if challenger
+        else None,
+        windows=[window_to_pb(window) for window in twin.windows],
+        not_before_ms=to_ms(twin.not_before) if twin.not_before else 0,
     )
 
 
@@ -60,7 +130,15 @@ def desired_from_pb(message: twin_pb2.DesiredTwin) -> DesiredTwin:
         model=assignment_from_pb(message.model) if message.HasField("model") else None,
         rollout_id=message.rollout_id,
         renew_before=from_ms(message.renew_before_ms) if message.renew_before_ms else None,
+        packages=tuple(package_from_pb(package) for package in message.packages[: len(PackageKind) + 1]),
+        challenger=_challenger_from_pb(message.challenger) if message.HasField("challenger") else None,
+        windows=tuple(window_from_pb(window) for window in message.windows[: MAX_WINDOWS + 1]),
+        not_before=from_ms(message.not_before_ms) if message.not_before_ms else None,
     )
+
+
+def _challenger_from_pb(message: twin_pb2.Challenger) -> Challenger:
+    return Challenger(model=assignment_from_pb(message.model), share=message.share, max_share_of_time=message.max_share_of_time)
 
 
 def encode_desired(twin: DesiredTwin) -> bytes:
@@ -84,6 +162,9 @@ def reported_to_pb(twin: ReportedTwin) -> twin_pb2.ReportedTwin:
         health=_health_to_pb(twin.health),
         at_ms=to_ms(twin.at),
         held=[twin_pb2.Held(epoch=h.epoch, lane=enum(h.lane), oldest=h.oldest, next=h.next) for h in twin.held],
+        packages=[package_to_pb(package) for package in twin.packages],
+        package_updates=[_package_status_to_pb(update) for update in twin.package_updates],
+        shadow=_shadow_to_pb(twin.shadow) if twin.shadow else None,
     )
 
 
@@ -99,6 +180,9 @@ def reported_from_pb(message: twin_pb2.ReportedTwin) -> ReportedTwin:
         health=_health_from_pb(message.health),
         at=from_ms(message.at_ms),
         held=tuple(Held(epoch=h.epoch, lane=Lane(h.lane), oldest=h.oldest, next=h.next) for h in message.held[: len(Lane) + 1]),
+        packages=tuple(package_from_pb(package) for package in message.packages[: len(PackageKind) + 1]),
+        package_updates=tuple(_package_status_from_pb(each) for each in message.package_updates[: len(PackageKind) + 1]),
+        shadow=_shadow_from_pb(message.shadow) if message.HasField("shadow") else None,
     )
 
 
@@ -136,6 +220,7 @@ def _update_to_pb(update: UpdateStatus) -> twin_pb2.UpdateStatus:
         attempts=update.attempts,
         reason=sendable(update.reason),
         at_ms=to_ms(update.at),
+        fit=twin_pb2.Fit(**{name: getattr(update.fit, name) for name in _FIT_FIELDS}) if update.fit else None,
     )
 
 
@@ -148,4 +233,45 @@ def _update_from_pb(message: twin_pb2.UpdateStatus) -> UpdateStatus:
         attempts=message.attempts,
         reason=sendable(message.reason),
         at=from_ms(message.at_ms),
+        fit=Fit(**{name: getattr(message.fit, name) for name in _FIT_FIELDS}) if message.HasField("fit") else None,
+    )
+
+
+def _package_status_to_pb(update: PackageStatus) -> twin_pb2.PackageStatus:
+    return twin_pb2.PackageStatus(
+        generation=update.generation,
+        state=enum(update.state),
+        package=package_to_pb(update.package),
+        attempts=update.attempts,
+        reason=sendable(update.reason),
+        at_ms=to_ms(update.at),
+    )
+
+
+def _package_status_from_pb(message: twin_pb2.PackageStatus) -> PackageStatus:
+    return PackageStatus(
+        generation=message.generation,
+        state=UpdateState(message.state),
+        package=package_from_pb(message.package),
+        attempts=message.attempts,
+        reason=sendable(message.reason),
+        at=from_ms(message.at_ms),
+    )
+
+
+def _shadow_to_pb(report: ShadowReport) -> twin_pb2.ShadowReport:
+    return twin_pb2.ShadowReport(
+        model=assignment_to_pb(report.model),
+        since_ms=to_ms(report.since),
+        problem=sendable(report.problem),
+        **{name: getattr(report, name) for name in _SHADOW_FIELDS},
+    )
+
+
+def _shadow_from_pb(message: twin_pb2.ShadowReport) -> ShadowReport:
+    return ShadowReport(
+        model=assignment_from_pb(message.model),
+        since=from_ms(message.since_ms),
+        problem=sendable(message.problem),
+        **{name: getattr(message, name) for name in _SHADOW_FIELDS},
     )

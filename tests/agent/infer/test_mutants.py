@@ -208,7 +208,8 @@ def run(name: str, count: int, folder: Path) -> None:
     assert sum(tally.outcomes.values()) == count
     assert len(tally.outcomes) > 1, "mutations that all do the same prove little"
     assert children() == []
-    assert (threading.active_count(), descriptors()) == before
+    threads, files = threading.active_count(), descriptors()
+    assert threads <= before[0] and files <= before[1]  # fewer: what a test before this one left behind is gone by now
 
 
 @pytest.mark.parametrize("name", BASES)
