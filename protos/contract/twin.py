@@ -148,7 +148,7 @@ class Fit:
     p50_ms: float
     p95_ms: float
     peak_bytes: int  # of the process that ran it
-    error: float  # largest |output - expected| in units of the tolerance: at most 1
+    error: float  # largest |output - expected| in units of the tolerance: above 1 it is not used
     agreement: float  # share of the golden frames with the expected label
 
     def __post_init__(self) -> None:
@@ -203,9 +203,10 @@ class ShadowReport:
     challenger_p95_ms: float = 0.0
     captured: int = 0  # disagreements that were kept for the hub
     problem: str = ""  # why it does not run
+    fit: Fit | None = None  # from its golden run on
 
     def __post_init__(self) -> None:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "since", "problem")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("model", "since", "problem", "fit")}
         _check_counts(**{name: value for name, value in values.items() if isinstance(value, int)})
         if not all(math.isfinite(value) and value >= 0 for value in values.values()) or self.agreed > self.frames:
             raise InvalidValue("the figures of a shadow report must be finite, not negative, and agree with each other")

@@ -48,7 +48,7 @@ class Variant(_message.Message):
     def __init__(self, target: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., manifest_size_bytes: _Optional[int] = ..., artifact_digest: _Optional[str] = ..., artifact_size_bytes: _Optional[int] = ..., accuracy: _Optional[float] = ..., latency_p50_ms: _Optional[float] = ..., output_error: _Optional[float] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "version", "variants", "aliases", "job_id", "report_json", "created_at_ms")
+    __slots__ = ("name", "version", "variants", "aliases", "job_id", "report_json", "created_at_ms", "on_boards")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class ModelVersion(_message.Message):
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     REPORT_JSON_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ON_BOARDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     variants: _containers.RepeatedCompositeFieldContainer[Variant]
@@ -63,7 +64,32 @@ class ModelVersion(_message.Message):
     job_id: str
     report_json: str
     created_at_ms: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., report_json: _Optional[str] = ..., created_at_ms: _Optional[int] = ...) -> None: ...
+    on_boards: _containers.RepeatedCompositeFieldContainer[VariantOnBoard]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., job_id: _Optional[str] = ..., report_json: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., on_boards: _Optional[_Iterable[_Union[VariantOnBoard, _Mapping]]] = ...) -> None: ...
+
+class VariantOnBoard(_message.Message):
+    __slots__ = ("board", "target", "chosen", "passed_over", "devices", "p50_ms", "p95_ms", "peak_bytes", "error", "agreement")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    P50_MS_FIELD_NUMBER: _ClassVar[int]
+    P95_MS_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    target: str
+    chosen: bool
+    passed_over: str
+    devices: int
+    p50_ms: float
+    p95_ms: float
+    peak_bytes: int
+    error: float
+    agreement: float
+    def __init__(self, board: _Optional[str] = ..., target: _Optional[str] = ..., chosen: _Optional[bool] = ..., passed_over: _Optional[str] = ..., devices: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p95_ms: _Optional[float] = ..., peak_bytes: _Optional[int] = ..., error: _Optional[float] = ..., agreement: _Optional[float] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
@@ -106,55 +132,3 @@ class SetAliasRequest(_message.Message):
     alias: str
     version: int
     def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
-
-class FirmwareChunk(_message.Message):
-    __slots__ = ("board", "name", "version", "digest", "size_bytes", "data")
-    BOARD_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    board: str
-    name: str
-    version: str
-    digest: str
-    size_bytes: int
-    data: bytes
-    def __init__(self, board: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
-
-class Firmware(_message.Message):
-    __slots__ = ("board", "name", "version", "digest", "size_bytes", "release", "signed", "created_at_ms")
-    BOARD_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_FIELD_NUMBER: _ClassVar[int]
-    SIGNED_FIELD_NUMBER: _ClassVar[int]
-    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    board: str
-    name: str
-    version: str
-    digest: str
-    size_bytes: int
-    release: int
-    signed: bool
-    created_at_ms: int
-    def __init__(self, board: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., release: _Optional[int] = ..., signed: _Optional[bool] = ..., created_at_ms: _Optional[int] = ...) -> None: ...
-
-class ListFirmwareRequest(_message.Message):
-    __slots__ = ("page_size", "page_token")
-    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
-    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    page_size: int
-    page_token: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
-
-class ListFirmwareReply(_message.Message):
-    __slots__ = ("firmware", "next_page_token")
-    FIRMWARE_FIELD_NUMBER: _ClassVar[int]
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    firmware: _containers.RepeatedCompositeFieldContainer[Firmware]
-    next_page_token: str
-    def __init__(self, firmware: _Optional[_Iterable[_Union[Firmware, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

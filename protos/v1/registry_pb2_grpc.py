@@ -54,16 +54,6 @@ class RegistryStub:
                 request_serializer=protos_dot_v1_dot_registry__pb2.SetAliasRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_registry__pb2.Model.FromString,
                 _registered_method=True)
-        self.PublishFirmware = channel.stream_unary(
-                '/tideline.v1.Registry/PublishFirmware',
-                request_serializer=protos_dot_v1_dot_registry__pb2.FirmwareChunk.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_registry__pb2.Firmware.FromString,
-                _registered_method=True)
-        self.ListFirmware = channel.unary_unary(
-                '/tideline.v1.Registry/ListFirmware',
-                request_serializer=protos_dot_v1_dot_registry__pb2.ListFirmwareRequest.SerializeToString,
-                response_deserializer=protos_dot_v1_dot_registry__pb2.ListFirmwareReply.FromString,
-                _registered_method=True)
 
 
 class RegistryServicer:
@@ -94,20 +84,6 @@ class RegistryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def PublishFirmware(self, request_iterator, context):
-        """Stores a firmware image and has it signed. The first message says what comes, the others carry it. Again gives what it gave;
-        another image under the same name is refused. No device installs firmware yet.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListFirmware(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_RegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,16 +106,6 @@ def add_RegistryServicer_to_server(servicer, server):
                     servicer.SetAlias,
                     request_deserializer=protos_dot_v1_dot_registry__pb2.SetAliasRequest.FromString,
                     response_serializer=protos_dot_v1_dot_registry__pb2.Model.SerializeToString,
-            ),
-            'PublishFirmware': grpc.stream_unary_rpc_method_handler(
-                    servicer.PublishFirmware,
-                    request_deserializer=protos_dot_v1_dot_registry__pb2.FirmwareChunk.FromString,
-                    response_serializer=protos_dot_v1_dot_registry__pb2.Firmware.SerializeToString,
-            ),
-            'ListFirmware': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListFirmware,
-                    request_deserializer=protos_dot_v1_dot_registry__pb2.ListFirmwareRequest.FromString,
-                    response_serializer=protos_dot_v1_dot_registry__pb2.ListFirmwareReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -250,60 +216,6 @@ class Registry:
             '/tideline.v1.Registry/SetAlias',
             protos_dot_v1_dot_registry__pb2.SetAliasRequest.SerializeToString,
             protos_dot_v1_dot_registry__pb2.Model.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def PublishFirmware(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_unary(
-            request_iterator,
-            target,
-            '/tideline.v1.Registry/PublishFirmware',
-            protos_dot_v1_dot_registry__pb2.FirmwareChunk.SerializeToString,
-            protos_dot_v1_dot_registry__pb2.Firmware.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListFirmware(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tideline.v1.Registry/ListFirmware',
-            protos_dot_v1_dot_registry__pb2.ListFirmwareRequest.SerializeToString,
-            protos_dot_v1_dot_registry__pb2.ListFirmwareReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,29 +26,41 @@ from protos.v1 import fleet_pb2 as protos_dot_v1_dot_fleet__pb2
 from protos.v1 import twin_pb2 as protos_dot_v1_dot_twin__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/rollouts.proto\x12\x0btideline.v1\x1a\x15protos/v1/fleet.proto\x1a\x14protos/v1/twin.proto\"y\n\rRolloutDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04wave\x18\x02 \x01(\r\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.tideline.v1.UpdateState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06target\x18\x05 \x01(\t\"\xd8\x02\n\x07Rollout\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\'\n\x08selector\x18\x04 \x01(\x0b\x32\x15.tideline.v1.Selector\x12\x0e\n\x06\x63\x61nary\x18\x05 \x01(\r\x12\x0e\n\x06soak_s\x18\x06 \x01(\r\x12\x14\n\x0cmax_failures\x18\x07 \x01(\r\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.tideline.v1.RolloutState\x12\x0c\n\x04wave\x18\t \x01(\r\x12\r\n\x05waves\x18\n \x01(\r\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12+\n\x07\x64\x65vices\x18\x0c \x03(\x0b\x32\x1a.tideline.v1.RolloutDevice\x12\x12\n\ncreated_by\x18\r \x01(\t\x12\x15\n\rcreated_at_ms\x18\x0e \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x0f \x01(\x03\"\x95\x01\n\x14\x43reateRolloutRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\'\n\x08selector\x18\x03 \x01(\x0b\x32\x15.tideline.v1.Selector\x12\x0e\n\x06\x63\x61nary\x18\x04 \x01(\r\x12\x0e\n\x06soak_s\x18\x05 \x01(\r\x12\x14\n\x0cmax_failures\x18\x06 \x01(\r\"\x1f\n\x11GetRolloutRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\"\n\x14RolloutActionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"Q\n\x13ListRolloutsRequest\x12\x13\n\x0b\x61\x63tive_only\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x11ListRolloutsReply\x12&\n\x08rollouts\x18\x01 \x03(\x0b\x32\x14.tideline.v1.Rollout\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xd3\x01\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROLLOUT_STATE_RUNNING\x10\x01\x12\x18\n\x14ROLLOUT_STATE_PAUSED\x10\x02\x12\x1b\n\x17ROLLOUT_STATE_SUCCEEDED\x10\x03\x12\x19\n\x15ROLLOUT_STATE_ABORTED\x10\x04\x12\x18\n\x14ROLLOUT_STATE_FAILED\x10\x05\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x06\x32\xda\x04\n\x08Rollouts\x12H\n\rCreateRollout\x12!.tideline.v1.CreateRolloutRequest\x1a\x14.tideline.v1.Rollout\x12\x42\n\nGetRollout\x12\x1e.tideline.v1.GetRolloutRequest\x1a\x14.tideline.v1.Rollout\x12P\n\x0cListRollouts\x12 .tideline.v1.ListRolloutsRequest\x1a\x1e.tideline.v1.ListRolloutsReply\x12G\n\x0cPauseRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12H\n\rResumeRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12G\n\x0c\x41\x62ortRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12J\n\x0fRollbackRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12\x46\n\x0cWatchRollout\x12\x1e.tideline.v1.GetRolloutRequest\x1a\x14.tideline.v1.Rollout0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/rollouts.proto\x12\x0btideline.v1\x1a\x15protos/v1/fleet.proto\x1a\x14protos/v1/twin.proto\"\xa3\x01\n\rRolloutDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04wave\x18\x02 \x01(\r\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.tideline.v1.UpdateState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x13\n\x0b\x61sked_at_ms\x18\x06 \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x07 \x01(\x03\"\xf2\x01\n\x0bRolloutWave\x12\r\n\x05title\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07pending\x18\x03 \x01(\r\x12\x11\n\tcommitted\x18\x04 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\r\x12\x12\n\nsuperseded\x18\x06 \x01(\r\x12\x15\n\rstarted_at_ms\x18\x07 \x01(\x03\x12\x13\n\x0b\x61sked_at_ms\x18\x08 \x01(\x03\x12\x18\n\x10soaking_since_ms\x18\t \x01(\x03\x12\x0e\n\x06soak_s\x18\n \x01(\r\x12\x10\n\x08\x61pproval\x18\x0b \x01(\x08\x12\x13\n\x0b\x61pproved_by\x18\x0c \x01(\t\"X\n\nGateFigure\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\x05 \x01(\r\"\xef\x01\n\x0bGateReading\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\r\n\x05\x62ound\x18\x03 \x01(\x01\x12\x0e\n\x06versus\x18\x04 \x01(\t\x12\x13\n\x0bmin_samples\x18\x05 \x01(\x01\x12)\n\x07outcome\x18\x06 \x01(\x0e\x32\x18.tideline.v1.GateOutcome\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12(\n\x07treated\x18\x08 \x01(\x0b\x32\x17.tideline.v1.GateFigure\x12)\n\x08\x63ompared\x18\t \x01(\x0b\x32\x17.tideline.v1.GateFigure\"\x80\x04\n\x07Rollout\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\'\n\x08selector\x18\x04 \x01(\x0b\x32\x15.tideline.v1.Selector\x12\x0e\n\x06soak_s\x18\x06 \x01(\r\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.tideline.v1.RolloutState\x12\x0c\n\x04wave\x18\t \x01(\r\x12\r\n\x05waves\x18\n \x01(\r\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12+\n\x07\x64\x65vices\x18\x0c \x03(\x0b\x32\x1a.tideline.v1.RolloutDevice\x12\x12\n\ncreated_by\x18\r \x01(\t\x12\x15\n\rcreated_at_ms\x18\x0e \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\x0f \x01(\x03\x12\x11\n\tcomponent\x18\x10 \x01(\t\x12\x17\n\x0fpackage_version\x18\x11 \x01(\t\x12\x11\n\tplan_json\x18\x12 \x01(\t\x12+\n\tstandings\x18\x13 \x03(\x0b\x32\x18.tideline.v1.RolloutWave\x12\'\n\x05gates\x18\x14 \x03(\x0b\x32\x18.tideline.v1.GateReading\x12\x15\n\rstarted_at_ms\x18\x15 \x01(\x03\x12\x14\n\x0cstarts_at_ms\x18\x16 \x01(\x03J\x04\x08\x05\x10\x06J\x04\x08\x07\x10\x08\"\xa8\x01\n\x14\x43reateRolloutRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\'\n\x08selector\x18\x03 \x01(\x0b\x32\x15.tideline.v1.Selector\x12\x0e\n\x06\x63\x61nary\x18\x04 \x01(\r\x12\x0e\n\x06soak_s\x18\x05 \x01(\r\x12\x14\n\x0cmax_failures\x18\x06 \x01(\r\x12\x11\n\tplan_yaml\x18\x07 \x01(\t\"\x1f\n\x11GetRolloutRequest\x12\n\n\x02id\x18\x01 \x01(\t\"w\n\x19ListRolloutDevicesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.tideline.v1.UpdateState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"_\n\x17ListRolloutDevicesReply\x12+\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1a.tideline.v1.RolloutDevice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14RolloutActionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"Q\n\x13ListRolloutsRequest\x12\x13\n\x0b\x61\x63tive_only\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x11ListRolloutsReply\x12&\n\x08rollouts\x18\x01 \x03(\x0b\x32\x14.tideline.v1.Rollout\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x95\x02\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROLLOUT_STATE_RUNNING\x10\x01\x12\x18\n\x14ROLLOUT_STATE_PAUSED\x10\x02\x12\x1b\n\x17ROLLOUT_STATE_SUCCEEDED\x10\x03\x12\x19\n\x15ROLLOUT_STATE_ABORTED\x10\x04\x12\x18\n\x14ROLLOUT_STATE_FAILED\x10\x05\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x06\x12\x1b\n\x17ROLLOUT_STATE_SCHEDULED\x10\x07\x12#\n\x1fROLLOUT_STATE_AWAITING_APPROVAL\x10\x08*r\n\x0bGateOutcome\x12\x1c\n\x18GATE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11GATE_OUTCOME_PASS\x10\x01\x12\x15\n\x11GATE_OUTCOME_WAIT\x10\x02\x12\x17\n\x13GATE_OUTCOME_BREACH\x10\x03\x32\xd2\x06\n\x08Rollouts\x12H\n\rCreateRollout\x12!.tideline.v1.CreateRolloutRequest\x1a\x14.tideline.v1.Rollout\x12\x42\n\nGetRollout\x12\x1e.tideline.v1.GetRolloutRequest\x1a\x14.tideline.v1.Rollout\x12P\n\x0cListRollouts\x12 .tideline.v1.ListRolloutsRequest\x1a\x1e.tideline.v1.ListRolloutsReply\x12\x62\n\x12ListRolloutDevices\x12&.tideline.v1.ListRolloutDevicesRequest\x1a$.tideline.v1.ListRolloutDevicesReply\x12G\n\x0cStartRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12I\n\x0e\x41pproveRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12G\n\x0cPauseRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12H\n\rResumeRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12G\n\x0c\x41\x62ortRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12J\n\x0fRollbackRollout\x12!.tideline.v1.RolloutActionRequest\x1a\x14.tideline.v1.Rollout\x12\x46\n\x0cWatchRollout\x12\x1e.tideline.v1.GetRolloutRequest\x1a\x14.tideline.v1.Rollout0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.rollouts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLLOUTSTATE']._serialized_start=947
-  _globals['_ROLLOUTSTATE']._serialized_end=1158
-  _globals['_ROLLOUTDEVICE']._serialized_start=86
-  _globals['_ROLLOUTDEVICE']._serialized_end=207
-  _globals['_ROLLOUT']._serialized_start=210
-  _globals['_ROLLOUT']._serialized_end=554
-  _globals['_CREATEROLLOUTREQUEST']._serialized_start=557
-  _globals['_CREATEROLLOUTREQUEST']._serialized_end=706
-  _globals['_GETROLLOUTREQUEST']._serialized_start=708
-  _globals['_GETROLLOUTREQUEST']._serialized_end=739
-  _globals['_ROLLOUTACTIONREQUEST']._serialized_start=741
-  _globals['_ROLLOUTACTIONREQUEST']._serialized_end=775
-  _globals['_LISTROLLOUTSREQUEST']._serialized_start=777
-  _globals['_LISTROLLOUTSREQUEST']._serialized_end=858
-  _globals['_LISTROLLOUTSREPLY']._serialized_start=860
-  _globals['_LISTROLLOUTSREPLY']._serialized_end=944
-  _globals['_ROLLOUTS']._serialized_start=1161
-  _globals['_ROLLOUTS']._serialized_end=1763
+  _globals['_ROLLOUTSTATE']._serialized_start=1972
+  _globals['_ROLLOUTSTATE']._serialized_end=2249
+  _globals['_GATEOUTCOME']._serialized_start=2251
+  _globals['_GATEOUTCOME']._serialized_end=2365
+  _globals['_ROLLOUTDEVICE']._serialized_start=87
+  _globals['_ROLLOUTDEVICE']._serialized_end=250
+  _globals['_ROLLOUTWAVE']._serialized_start=253
+  _globals['_ROLLOUTWAVE']._serialized_end=495
+  _globals['_GATEFIGURE']._serialized_start=497
+  _globals['_GATEFIGURE']._serialized_end=585
+  _globals['_GATEREADING']._serialized_start=588
+  _globals['_GATEREADING']._serialized_end=827
+  _globals['_ROLLOUT']._serialized_start=830
+  _globals['_ROLLOUT']._serialized_end=1342
+  _globals['_CREATEROLLOUTREQUEST']._serialized_start=1345
+  _globals['_CREATEROLLOUTREQUEST']._serialized_end=1513
+  _globals['_GETROLLOUTREQUEST']._serialized_start=1515
+  _globals['_GETROLLOUTREQUEST']._serialized_end=1546
+  _globals['_LISTROLLOUTDEVICESREQUEST']._serialized_start=1548
+  _globals['_LISTROLLOUTDEVICESREQUEST']._serialized_end=1667
+  _globals['_LISTROLLOUTDEVICESREPLY']._serialized_start=1669
+  _globals['_LISTROLLOUTDEVICESREPLY']._serialized_end=1764
+  _globals['_ROLLOUTACTIONREQUEST']._serialized_start=1766
+  _globals['_ROLLOUTACTIONREQUEST']._serialized_end=1800
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1802
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1883
+  _globals['_LISTROLLOUTSREPLY']._serialized_start=1885
+  _globals['_LISTROLLOUTSREPLY']._serialized_end=1969
+  _globals['_ROLLOUTS']._serialized_start=2368
+  _globals['_ROLLOUTS']._serialized_end=3218
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,21 @@ class RolloutsStub:
                 request_serializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutsRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutsReply.FromString,
                 _registered_method=True)
+        self.ListRolloutDevices = channel.unary_unary(
+                '/tideline.v1.Rollouts/ListRolloutDevices',
+                request_serializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutDevicesRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutDevicesReply.FromString,
+                _registered_method=True)
+        self.StartRollout = channel.unary_unary(
+                '/tideline.v1.Rollouts/StartRollout',
+                request_serializer=protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_rollouts__pb2.Rollout.FromString,
+                _registered_method=True)
+        self.ApproveRollout = channel.unary_unary(
+                '/tideline.v1.Rollouts/ApproveRollout',
+                request_serializer=protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_rollouts__pb2.Rollout.FromString,
+                _registered_method=True)
         self.PauseRollout = channel.unary_unary(
                 '/tideline.v1.Rollouts/PauseRollout',
                 request_serializer=protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.SerializeToString,
@@ -93,6 +108,27 @@ class RolloutsServicer:
 
     def ListRollouts(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRolloutDevices(self, request, context):
+        """Pages through the devices, by wave and id; a rollout itself comes with the first thousand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartRollout(self, request, context):
+        """A scheduled rollout now, whatever its time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveRollout(self, request, context):
+        """Lets the next wave begin, which waits for a person.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -147,6 +183,21 @@ def add_RolloutsServicer_to_server(servicer, server):
                     servicer.ListRollouts,
                     request_deserializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutsRequest.FromString,
                     response_serializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutsReply.SerializeToString,
+            ),
+            'ListRolloutDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRolloutDevices,
+                    request_deserializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutDevicesRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_rollouts__pb2.ListRolloutDevicesReply.SerializeToString,
+            ),
+            'StartRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRollout,
+                    request_deserializer=protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_rollouts__pb2.Rollout.SerializeToString,
+            ),
+            'ApproveRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRollout,
+                    request_deserializer=protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_rollouts__pb2.Rollout.SerializeToString,
             ),
             'PauseRollout': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseRollout,
@@ -255,6 +306,87 @@ class Rollouts:
             '/tideline.v1.Rollouts/ListRollouts',
             protos_dot_v1_dot_rollouts__pb2.ListRolloutsRequest.SerializeToString,
             protos_dot_v1_dot_rollouts__pb2.ListRolloutsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRolloutDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Rollouts/ListRolloutDevices',
+            protos_dot_v1_dot_rollouts__pb2.ListRolloutDevicesRequest.SerializeToString,
+            protos_dot_v1_dot_rollouts__pb2.ListRolloutDevicesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Rollouts/StartRollout',
+            protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.SerializeToString,
+            protos_dot_v1_dot_rollouts__pb2.Rollout.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Rollouts/ApproveRollout',
+            protos_dot_v1_dot_rollouts__pb2.RolloutActionRequest.SerializeToString,
+            protos_dot_v1_dot_rollouts__pb2.Rollout.FromString,
             options,
             channel_credentials,
             insecure,

@@ -184,7 +184,7 @@ class PackageStatus(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., state: _Optional[_Union[UpdateState, str]] = ..., package: _Optional[_Union[PackageAssignment, _Mapping]] = ..., attempts: _Optional[int] = ..., reason: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class ShadowReport(_message.Message):
-    __slots__ = ("model", "since_ms", "frames", "agreed", "skipped", "errors", "champion_confidence", "challenger_confidence", "champion_p95_ms", "challenger_p50_ms", "challenger_p95_ms", "captured", "problem")
+    __slots__ = ("model", "since_ms", "frames", "agreed", "skipped", "errors", "champion_confidence", "challenger_confidence", "champion_p95_ms", "challenger_p50_ms", "challenger_p95_ms", "captured", "problem", "fit")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +198,7 @@ class ShadowReport(_message.Message):
     CHALLENGER_P95_MS_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    FIT_FIELD_NUMBER: _ClassVar[int]
     model: ModelAssignment
     since_ms: int
     frames: int
@@ -211,7 +212,8 @@ class ShadowReport(_message.Message):
     challenger_p95_ms: float
     captured: int
     problem: str
-    def __init__(self, model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., since_ms: _Optional[int] = ..., frames: _Optional[int] = ..., agreed: _Optional[int] = ..., skipped: _Optional[int] = ..., errors: _Optional[int] = ..., champion_confidence: _Optional[float] = ..., challenger_confidence: _Optional[float] = ..., champion_p95_ms: _Optional[float] = ..., challenger_p50_ms: _Optional[float] = ..., challenger_p95_ms: _Optional[float] = ..., captured: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+    fit: Fit
+    def __init__(self, model: _Optional[_Union[ModelAssignment, _Mapping]] = ..., since_ms: _Optional[int] = ..., frames: _Optional[int] = ..., agreed: _Optional[int] = ..., skipped: _Optional[int] = ..., errors: _Optional[int] = ..., champion_confidence: _Optional[float] = ..., challenger_confidence: _Optional[float] = ..., champion_p95_ms: _Optional[float] = ..., challenger_p50_ms: _Optional[float] = ..., challenger_p95_ms: _Optional[float] = ..., captured: _Optional[int] = ..., problem: _Optional[str] = ..., fit: _Optional[_Union[Fit, _Mapping]] = ...) -> None: ...
 
 class Health(_message.Message):
     __slots__ = ("rss_bytes", "disk_free_bytes", "spool_records", "spool_bytes", "dropped_records", "inferences", "inference_errors", "captures_pending", "latency_p50_ms", "latency_p95_ms", "started_at_ms", "temperature_c", "disk_total_bytes", "spool_limit_bytes")

@@ -26,7 +26,7 @@ from protos.v1 import twin_pb2
 
 _HEALTH_FIELDS = tuple(name for name in Health.__slots__ if name not in ("started_at", "temperature_c"))
 _FIT_FIELDS = Fit.__slots__
-_SHADOW_FIELDS = tuple(name for name in ShadowReport.__slots__ if name not in ("model", "since", "problem"))
+_SHADOW_FIELDS = tuple(name for name in ShadowReport.__slots__ if name not in ("model", "since", "problem", "fit"))
 
 
 def encode_status(status: Status) -> bytes:
@@ -220,7 +220,7 @@ def _update_to_pb(update: UpdateStatus) -> twin_pb2.UpdateStatus:
         attempts=update.attempts,
         reason=sendable(update.reason),
         at_ms=to_ms(update.at),
-        fit=twin_pb2.Fit(**{name: getattr(update.fit, name) for name in _FIT_FIELDS}) if update.fit else None,
+        fit=_fit_to_pb(update.fit) if update.fit else None,
     )
 
 
@@ -233,8 +233,16 @@ def _update_from_pb(message: twin_pb2.UpdateStatus) -> UpdateStatus:
         attempts=message.attempts,
         reason=sendable(message.reason),
         at=from_ms(message.at_ms),
-        fit=Fit(**{name: getattr(message.fit, name) for name in _FIT_FIELDS}) if message.HasField("fit") else None,
+        fit=_fit_from_pb(message.fit) if message.HasField("fit") else None,
     )
+
+
+def _fit_to_pb(fit: Fit) -> twin_pb2.Fit:
+    return twin_pb2.Fit(**{name: getattr(fit, name) for name in _FIT_FIELDS})
+
+
+def _fit_from_pb(message: twin_pb2.Fit) -> Fit:
+    return Fit(**{name: getattr(message, name) for name in _FIT_FIELDS})
 
 
 def _package_status_to_pb(update: PackageStatus) -> twin_pb2.PackageStatus:
@@ -264,6 +272,7 @@ def _shadow_to_pb(report: ShadowReport) -> twin_pb2.ShadowReport:
         model=assignment_to_pb(report.model),
         since_ms=to_ms(report.since),
         problem=sendable(report.problem),
+        fit=_fit_to_pb(report.fit) if report.fit else None,
         **{name: getattr(report, name) for name in _SHADOW_FIELDS},
     )
 
@@ -273,5 +282,6 @@ def _shadow_from_pb(message: twin_pb2.ShadowReport) -> ShadowReport:
         model=assignment_from_pb(message.model),
         since=from_ms(message.since_ms),
         problem=sendable(message.problem),
+        fit=_fit_from_pb(message.fit) if message.HasField("fit") else None,
         **{name: getattr(message, name) for name in _SHADOW_FIELDS},
     )
