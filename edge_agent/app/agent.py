@@ -15,11 +15,13 @@ from edge_agent.app.wakeup import StopSignals, Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.clock import Clock
-from edge_agent.core.errors import AgentError
+from edge_agent.core.errors import AgentError, Restart
 from edge_agent.core.model import Happening
 from edge_agent.core.notify import service_manager
 from edge_agent.core.ports import Spool
+from edge_agent.update.challenger import ChallengerLine
 from edge_agent.update.engine import UpdateEngine
+from edge_agent.update.record import Effect
 from protos.contract.telemetry import Lane
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ STATUS_S = 10.0  # how old status.json gets where nothing changes
 STUCK_S = 20.0  # a worker that hangs is killed long before: beyond it the agent itself hangs, and only a new one gets out of it
 RESTART_S = 60.0  # longest pause before a part that failed is begun again
 JOIN_S = 5.0  # for each thread at the end
+REBOOT_S = 120.0  # within which a board that is to start again takes the agent down
 
 
 class Network(Protocol):
@@ -64,6 +67,8 @@ class Parts:
     starts: Starts
     unload: Callable[[], None] = lambda: None  # ends the model's worker: nothing is seen any more
     streams: "Streaming | None" = None  # between perceiver and spool
+    challenger: ChallengerLine | None = None
+    reboot: Callable[[], None] = lambda: None  # asks for a new start of the board; never raises
     ends_with_source: bool  # otherwise a source that ends leaves an agent that syncs and updates
 
 
@@ -77,11 +82,17 @@ class Agent:
         self._status_at = float("-inf")
         self._lasts_at: float | None = None  # monotonic; None: it has lasted
         self._looked_at = parts.clock.monotonic()
+        self._effect = Effect.NOW  # asked for by an update
 
     def changed(self) -> None:
         """The standing of updates is another one: tell the hub and the people. From any thread."""
         self._changed.set()
         self._parts.network.changed()
+        self._parts.wakeup.set()
+
+    def again(self, effect: Effect) -> None:
+        """End in order, and be started again; REBOOT: with the whole board. From any thread, before ``run`` too."""
+        self._effect = effect
         self._parts.wakeup.set()
 
     def silent_s(self) -> float:
@@ -91,7 +102,9 @@ class Agent:
     def run(self, signals: StopSignals) -> None:
         """Until a signal, or the end of the source where that is the end.
 
-        Raises AgentError where an inference hangs: whoever started the agent starts it again.
+        Whoever started the agent starts it again. Raises:
+            Restart: as ``again`` has asked for.
+            AgentError: an inference hangs, or an update.
         """
         parts = self._parts
         seeing = [
@@ -101,11 +114,18 @@ class Agent:
         if parts.streams is not None:
             seeing.append((self._start("streams", parts.streams.run), parts.streams.stop))
         others = [self._start("update", parts.engine.run), self._start("network", parts.network.run)]
+        if parts.challenger is not None:
+            others.append(self._start("challenger", parts.challenger.run))
         self._notify("READY=1")
         self._lasts_at = parts.clock.monotonic() + LASTED_S
         while not signals.received:
             if self._watched.is_set() and parts.ends_with_source:
                 break
+            if self._effect is not Effect.NOW:
+                break
+            if hung := parts.engine.oversee():
+                self._stop(seeing, others)
+                raise AgentError(f"an update hangs: {hung}")
             if (busy_s := parts.perceiver.busy_s()) > STUCK_S:
                 self._stop(seeing, others)
                 raise AgentError(f"an inference has hung for {busy_s:.0f} s: start the agent again, as its service does")
@@ -114,9 +134,24 @@ class Agent:
             self._refresh_status()
             self._note_lasting()
             parts.wakeup.wait(TICK_S)
-        log.info("stopping", extra={"signal": signals.received})
+        log.info("stopping", extra={"signal": signals.received, "effect": self._effect.value})
         self._stop(seeing, others)
         parts.starts.lasted()
+        if self._effect is not Effect.NOW and not signals.received:
+            self._begin_again(signals)
+
+    def _begin_again(self, signals: StopSignals) -> None:
+        """Raises Restart, unless the board takes the agent down with it."""
+        parts = self._parts
+        if self._effect is Effect.REBOOT:
+            parts.reboot()
+            deadline = parts.clock.monotonic() + REBOOT_S
+            while not signals.received and parts.clock.monotonic() < deadline:
+                self._notify("WATCHDOG=1")
+                parts.wakeup.wait(TICK_S)
+            if signals.received:
+                return
+        raise Restart("the agent ends to be started again with what was installed, or with what was before it")
 
     def _watch(self) -> None:
         try:
@@ -170,6 +205,8 @@ class Agent:
             thread.join(JOIN_S)
         parts.spool.flush()
         parts.engine.stop()
+        if parts.challenger is not None:
+            parts.challenger.stop()
         parts.network.stop()
         for thread in others:
             thread.join(JOIN_S)

@@ -4,29 +4,33 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
+import subprocess
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from edge_agent.app.agent import Agent, Parts
+from edge_agent.app import challenging, updating
+from edge_agent.app.agent import REBOOT_S, Agent, Parts
 from edge_agent.app.keep import Keeper
 from edge_agent.app.monitor import monitored
 from edge_agent.app.network import HubNetwork
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.report import Reporter, Self
 from edge_agent.app.runner import ModelRunner
-from edge_agent.app.starts import MANY, Starts
+from edge_agent.app.shadow import Shadow
+from edge_agent.app.starts import FALL_BACK_EVERY, FALL_BACK_FROM, MANY, Starts
 from edge_agent.app.wakeup import StopSignals, Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core import logs
-from edge_agent.core.backoff import Backoff
 from edge_agent.core.budget import Budget
 from edge_agent.core.clock import Clock, SystemClock
 from edge_agent.core.config import AgentConfig, StreamsConfig
-from edge_agent.core.errors import AgentError, ConfigError, DiskFull
+from edge_agent.core.errors import AgentError, ConfigError, Restart
+from edge_agent.core.files import make_folder
 from edge_agent.core.metrics import Durations
 from edge_agent.core.model import Happening
 from edge_agent.core.ports import Spool, StreamStats
@@ -35,11 +39,11 @@ from edge_agent.infer import runtimes
 from edge_agent.infer.process import Process
 from edge_agent.sense.sources import open_source
 from edge_agent.spool.sqlite import SqliteSpool
-from edge_agent.update.engine import UpdateEngine
-from edge_agent.update.journal import Journal
+from edge_agent.update import interlocks
+from edge_agent.update.overlay import Overlay
 from edge_agent.update.slots import Slots
-from edge_agent.update.surroundings import Anchor, Surroundings, Verifier
 from protos.contract.telemetry import Lane
+from protos.contract.twin import DesiredTwin
 
 if TYPE_CHECKING:
     from edge_agent.app.streaming import Streaming
@@ -48,23 +52,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(config: AgentConfig, *, max_frames: int | None, blank: Process | None = None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the configuration comes from."""
+
+    load: Callable[[Path | None], AgentConfig]  # with a configuration from the hub over it, or without; raises ConfigError
+    path: Path | None  # agent.yaml
+
+
+def run(origin: Origin, *, max_frames: int | None, blank: Process | None = None) -> None:
     """Run the agent until SIGTERM or SIGINT, or with ``max_frames`` until there were that many.
 
     Without an identity it runs alone: it infers and spools, and joins its hub once ``edge-agent enroll`` has made one. Without
-    a model it waits for one. ``blank`` is a worker begun early. Raises ConfigError, or AgentError where ``max_frames`` can
-    never be reached.
+    a model it waits for one. ``blank`` is a worker begun early.
+
+    Raises:
+        ConfigError: the device's own configuration cannot be used.
+        Restart: it ended to be started again.
+        AgentError: ``max_frames`` can never be reached; a part of it hangs.
     """
-    try:
-        logs.configure(config.log_level)
-    except ValueError as error:
-        raise ConfigError(f"'log_level' must be DEBUG, INFO, WARNING or ERROR, got {config.log_level!r}") from error
+    own = origin.load(None)
+    _configure_logs(own)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
-    with _claim(config.data_dir):
+    with _claim(own.data_dir):
+        overlay = Overlay(own.data_dir)
+        config = overlay.begin(origin.load, own)
         wakeup = Wakeup()
         signals = StopSignals(wakeup)
         commits = Durations()
-        agent, parts = _build(config, wakeup, max_frames, commits, blank)
+        try:
+            _configure_logs(config)
+            agent, parts = _build(config, origin.path, overlay, wakeup, max_frames, commits, blank)
+        except ConfigError as error:
+            if overlay.running is None:
+                raise
+            overlay.shun(str(error))
+            raise Restart(f"the configuration from the hub cannot be used: {error}") from error
         if max_frames is not None and not parts.perceiver.equipped.is_set() and not _enrolled(config.data_dir):
             parts.spool.close()
             raise AgentError(f"no model in {config.data_dir} and not enrolled: --max-frames would wait for ever; enroll first")
@@ -72,8 +95,33 @@ def run(config: AgentConfig, *, max_frames: int | None, blank: Process | None = 
             agent.run(signals)
 
 
+def usable(config: AgentConfig) -> None:
+    """Raises ConfigError for what can be told without opening or connecting anything."""
+    _check_level(config)
+    _specs(config.streams)
+    open_source(config.source, SystemClock()).close()
+    interlocks.of(config.update, SystemClock())
+
+
+def _check_level(config: AgentConfig) -> None:
+    if config.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigError(f"'log_level' must be DEBUG, INFO, WARNING or ERROR, got {config.log_level!r}")
+
+
+def _configure_logs(config: AgentConfig) -> None:
+    """Raises ConfigError."""
+    _check_level(config)
+    logs.configure(config.log_level)
+
+
 def _build(
-    config: AgentConfig, wakeup: Wakeup, max_frames: int | None, commits: Durations, blank: Process | None
+    config: AgentConfig,
+    config_path: Path | None,
+    overlay: Overlay,
+    wakeup: Wakeup,
+    max_frames: int | None,
+    commits: Durations,
+    blank: Process | None,
 ) -> tuple[Agent, Parts]:
     """Everything wired, and the model that was running before loaded; no thread but the spool's is started."""
     clock = SystemClock()
@@ -84,28 +132,54 @@ def _build(
     budget = Budget(config.capture.per_hour, clock, captures.folder / "budget")
     streams = _streaming(specs, config, spool, clock)
     keeper = Keeper(captures, streams or spool, budget)
-    perceiver = Perceiver(streams or spool, keeper, clock)
+    shadow = Shadow(config.infer, keeper, budget, clock)
+    perceiver = Perceiver(streams or spool, keeper, clock, beside=shadow.show)
     starts = Starts(config.data_dir / "starts")  # what follows may be what brings the process down
     slots = Slots(config.data_dir / "models")
-    runner = ModelRunner(perceiver, config, budget, blank=blank, tell=lambda happening: _tell(spool, happening), clock=clock)
-    journal = _journal(config.data_dir, slots, clock)
-    engine = UpdateEngine(
-        slots,
-        journal,
-        config.update,
-        Surroundings(
+    runner = ModelRunner(
+        perceiver,
+        config,
+        budget,
+        blank=blank,
+        tell=lambda happening: _tell(spool, happening),
+        crashed=lambda: engine.wake(),
+        clock=clock,
+    )
+    turn = threading.Lock()
+    updates = updating.build(
+        updating.Given(
+            config=config,
+            config_path=config_path,
+            overlay=overlay,
+            slots=slots,
             runner=runner,
-            connect=lambda: network.connect(),
-            anchor=lambda: _anchor(config.data_dir),
-            verifier=lambda: _verifier(config.data_dir, journal, clock),
-            online=lambda: network.membership.broker_connected,
+            perceiver=perceiver,
             clock=clock,
-            free_bytes=lambda folder: shutil.disk_usage(folder).free,
+            connect=lambda: network.connect(),
+            connected=lambda: network.membership.broker_connected,
             changed=lambda: agent.changed(),
             tell=lambda happening: _tell(spool, happening),
-            backoff=Backoff(config.sync.backoff_min_s, config.sync.backoff_max_s),
-        ),
+            again=lambda effect: agent.again(effect),
+            turn=turn,
+        )
     )
+    engine = updates.engine
+    challenger = challenging.build(
+        challenging.Given(
+            config=config,
+            slots=slots,
+            stage=shadow,
+            clock=clock,
+            connect=lambda: network.connect(),
+            changed=lambda: agent.changed(),
+            turn=turn,
+        )
+    )
+
+    def offer(twin: DesiredTwin) -> None:
+        engine.offer(twin)
+        challenger.offer(twin)
+
     me = Self(
         boot_id=uuid.uuid4().hex,
         agent_version=version("tideline"),
@@ -125,6 +199,7 @@ def _build(
         uplink=lambda: network.uplink,
         unreadable=lambda: getattr(source, "skipped", 0),
         streams=streams.stats if streams is not None else StreamStats,
+        shadow=challenger.report,
     )
     network = HubNetwork(
         config,
@@ -132,7 +207,7 @@ def _build(
         spool=spool,
         captures=captures,
         reporter=reporter,
-        offer=engine.offer,
+        offer=offer,
         starting=lambda: perceiver.equipped.is_set() and not perceiver.inferred.is_set(),
         clock=clock,
     )
@@ -143,16 +218,19 @@ def _build(
         keeper=keeper,
         watcher=Watcher(source, perceiver, max_frames=max_frames),
         engine=engine,
+        challenger=challenger,
         network=network,
         reporter=reporter,
         wakeup=wakeup,
         starts=starts,
         unload=runner.close,
+        reboot=lambda: _reboot(config.update.reboot_command),
         streams=streams,
         ends_with_source=max_frames is not None,
     )
     agent = Agent(parts)
-    engine.boot(suspect=starts.failed >= MANY)
+    often = starts.failed >= FALL_BACK_FROM and starts.failed % FALL_BACK_EVERY == 0
+    engine.boot(suspect=starts.failed >= MANY, fall_back=often)
     runner.dismiss()
     log.info(
         "agent starts",
@@ -183,7 +261,7 @@ class _claim:
 
     def __init__(self, data_dir: Path) -> None:
         try:
-            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(data_dir)
             self._file: TextIO = (data_dir / "agent.lock").open("w")
         except OSError as error:
             # A full or failing disk may mend: ending as a wrong configuration does, the service would never be started again.
@@ -200,25 +278,11 @@ class _claim:
         self._file.close()
 
 
-def _journal(data_dir: Path, slots: Slots, clock: Clock) -> Journal:
-    """On a disk too full for a journal the agent runs what the slots hold, with a journal in memory."""
+def _reboot(command: Sequence[str]) -> None:
     try:
-        return Journal(data_dir / "updates.sqlite", slots, clock)
-    except DiskFull as error:
-        log.error("the update journal is kept in memory", extra={"error": str(error)})
-        return Journal(None, slots, clock)
-
-
-def _anchor(data_dir: Path) -> Anchor:
-    from edge_agent.app import trust  # late: it brings TLS
-
-    return trust.anchor(data_dir)
-
-
-def _verifier(data_dir: Path, journal: Journal, clock: Clock) -> Verifier:
-    from edge_agent.app import trust  # late, as above, and TUF besides
-
-    return trust.verifier(data_dir, journal.floors, clock)
+        subprocess.run(command, stdin=subprocess.DEVNULL, timeout=REBOOT_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.error("the board does not start again", extra={"command": list(command), "error": str(error)})
 
 
 def _tell(spool: Spool, happening: Happening) -> None:

@@ -1,7 +1,8 @@
 """``edge-agent``: what a person or a service manager calls on a device.
 
 Exit status: 0 done; 1 it failed; 2 wrong usage or configuration; 3 the hub refused the ticket or the certificate; 4 the hub
-cannot be reached, try again; 5 an admin has to approve the key first, then give the same command again. Every failure is one
+cannot be reached, try again; 5 an admin has to approve the key first, then give the same command again; 75 the agent has ended
+to be started again, with another configuration, agent or image. Every failure is one
 line on standard error that names what, where and what to do.
 """
 
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.core import config, phone_home
-from edge_agent.core.errors import AgentError, ConfigError, LinkDown, Refused, Unapproved
+from edge_agent.core.errors import AgentError, ConfigError, LinkDown, Refused, Restart, Unapproved
 
 OK, FAILED, USAGE, REFUSED, UNREACHABLE, UNAPPROVED = range(6)
+RESTART = 75  # EX_TEMPFAIL: whoever started the agent is to start it again
 WAIT_S = 600.0  # for an admin who approves
 
 
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(asked.command(asked))
     except ConfigError as error:
         return _complain(error, USAGE)
+    except Restart as error:
+        return _complain(error, RESTART)
     except Refused as error:
         return _complain(error, REFUSED)
     except LinkDown as error:
@@ -44,13 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: argparse.Namespace) -> int:
     from edge_agent.infer.process import begun_early
 
-    settings = config.load(asked.config)
-    if asked.data_dir is not None:
-        settings = dataclasses.replace(settings, data_dir=asked.data_dir)
-    with begun_early() as blank:
-        from edge_agent.app.bootstrap import run  # what takes long: the worker imports its own part meanwhile
+    def load(overlay: Path | None) -> config.AgentConfig:
+        settings = config.load(asked.config, overlay=overlay)
+        return settings if asked.data_dir is None else dataclasses.replace(settings, data_dir=asked.data_dir)
 
-        run(settings, max_frames=asked.max_frames, blank=blank)
+    load(None)  # a mistake is told at once
+    with begun_early() as blank:
+        from edge_agent.app.bootstrap import Origin, run  # what takes long: the worker imports its own part meanwhile
+
+        run(Origin(load=load, path=asked.config), max_frames=asked.max_frames, blank=blank)
     return OK
 
 
@@ -117,9 +123,15 @@ def _table(status: dict[str, Any]) -> str:
     if update:
         named = f"{update['model']['name']}:{update['model']['version']}"
         rows["update"] = f"{named} {update['state']}" + (f": {update['reason']}" if update["reason"] else "")
+    for package in status.get("packages", []):  # one written before an upgrade has none
+        rows[package["kind"]] = f"{package['name']}:{package['version']}"
+    for each in status.get("package_updates", []):
+        kind = each["package"]["kind"]
+        named = f"{each['package']['name']}:{each['package']['version']}"
+        rows[f"{kind} update"] = f"{named} {each['state']}" + (f": {each['reason']}" if each["reason"] else "")
     if certificate := status.get("certificate"):  # one written before an upgrade has none
         rows["certificate"] = _certificate(certificate)
-    return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
+    return "\n".join(f"{name:<16}{value}" for name, value in rows.items())
 
 
 def _jail(parts: dict[str, str]) -> str:
@@ -145,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="edge-agent",
         description="Runs models on this device, keeps working offline, and syncs with its hub.",
         epilog="exit status: 0 done, 1 failed, 2 usage or configuration, 3 the hub refused, 4 the hub cannot be "
-        "reached, 5 an admin must approve first",
+        "reached, 5 an admin must approve first, 75 to be started again",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

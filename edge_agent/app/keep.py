@@ -2,7 +2,7 @@
 
 import logging
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edge_agent.core.budget import Budget
@@ -24,6 +24,7 @@ class Wanted:
     outcome: Outcome
     reason: str
     labels: Sequence[str]
+    told: Callable[[bool], None] | None = None  # whether it was kept: for a frame whose record has gone to the spool before
 
 
 class Keeper:
@@ -63,4 +64,7 @@ class Keeper:
             kept = self._captures.add(make_capture(wanted.frame, wanted.prediction, wanted.reason, model, wanted.labels))
             self._budget.save()
         finally:  # whatever happens to the frame, the record is not lost with it
-            self._spool.append(replace(wanted.outcome, captured=kept))
+            if wanted.told is not None:
+                wanted.told(kept)
+            else:
+                self._spool.append(replace(wanted.outcome, captured=kept))

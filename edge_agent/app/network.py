@@ -85,7 +85,7 @@ class HubNetwork:
         update = self._config.update
         pace = Pace(min_bytes_per_s=update.min_bytes_per_s, window_s=update.rate_window_s)
         try:
-            return GrpcHub(identity, pace=pace, unwelcome=self._unwelcome)
+            return GrpcHub(identity, pace=pace, plain_http=update.plain_http, unwelcome=self._unwelcome)
         except ConfigError as error:  # enrolling again while we run mends it
             raise LinkDown(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edge_agent.app.keep import Keeper, Wanted
@@ -30,11 +31,24 @@ class Active:
     meter: Meter
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """A frame with what the model that runs said about it."""
+
+    frame: Frame
+    prediction: Prediction
+    outcome: Outcome
+    labels: tuple[str, ...]  # of that model
+
+
 class Perceiver:
     """Runs frames through the model there is. ``see`` is for one thread, ``swap`` and the counters for any."""
 
-    def __init__(self, spool: Outlet, keeper: Keeper, clock: Clock) -> None:
-        self._spool, self._keeper, self._clock = spool, keeper, clock
+    def __init__(
+        self, spool: Outlet, keeper: Keeper, clock: Clock, *, beside: Callable[[Seen], None] = lambda seen: None
+    ) -> None:
+        """``beside`` is shown every frame once all is done about it; it must neither block nor raise."""
+        self._spool, self._keeper, self._clock, self._beside = spool, keeper, clock, beside
         self._active: Active | None = None
         self.total = Meter()  # over all models since the start
         self.skipped_frames = 0  # no model
@@ -43,6 +57,7 @@ class Perceiver:
         self._busy_since: float | None = None  # monotonic; None between frames
         self.equipped = threading.Event()  # a model is there
         self.inferred = threading.Event()  # at least once
+        self.inferred_at = float("-inf")  # monotonic, the last time
 
     @property
     def active(self) -> Active | None:
@@ -87,7 +102,10 @@ class Perceiver:
             self._busy_since = None
         for meter in (active.meter, self.total):
             meter.succeeded(prediction.latency_ms)
+        self.inferred_at = self._clock.monotonic()
         outcome = self._tell(active, frame, prediction)
+        labels = active.classifier.manifest.classification.labels
+        self._beside(Seen(frame=frame, prediction=prediction, outcome=outcome, labels=labels))
         if not self.inferred.is_set():
             self.inferred.set()
             log.info("first inference", extra={"latency_ms": round(outcome.latency_ms, 3)})

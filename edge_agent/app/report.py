@@ -17,7 +17,7 @@ from edge_agent.core.clock import Clock
 from edge_agent.core.ports import Captures, CertificateStats, Spool, SpoolStats, StreamStats, UplinkStats
 from edge_agent.infer import jail
 from edge_agent.update.engine import UpdateEngine
-from protos.contract.twin import Health, ModelAssignment, ReportedTwin
+from protos.contract.twin import Health, ModelAssignment, PackageAssignment, ReportedTwin, ShadowReport
 
 STATUS_FILE = "status.json"
 
@@ -61,9 +61,10 @@ class Reporter:
         uplink: Callable[[], UplinkStats] = UplinkStats,
         unreadable: Callable[[], int] = lambda: 0,
         streams: Callable[[], StreamStats] = StreamStats,
+        shadow: Callable[[], ShadowReport | None] = lambda: None,
     ) -> None:
         """``unreadable``: frames that the source could not read."""
-        self._streams = streams
+        self._streams, self._shadow = streams, shadow
         self._me, self._perceiver, self._keeper, self._engine = me, perceiver, keeper, engine
         self._spool, self._captures, self._clock = spool, captures, clock
         self._spool_limit_bytes, self._uplink, self._unreadable = spool_limit_bytes, uplink, unreadable
@@ -109,7 +110,10 @@ class Reporter:
             runtimes=self._me.runtimes,
             model=standing.running,
             update=standing.update,
+            packages=standing.packages,
+            package_updates=standing.package_updates,
             held=self._spool.held(),
+            shadow=self._shadow(),
         )
 
     def write_status(self, state: str, membership: Membership, note: str) -> None:
@@ -143,6 +147,19 @@ class Reporter:
                 "reason": update.reason,
                 "at": update.at.isoformat(timespec="milliseconds"),
             },
+            "packages": [_package(package) for package in twin.packages],
+            "package_updates": [
+                {
+                    "generation": each.generation,
+                    "state": each.state.name.lower(),
+                    "package": _package(each.package),
+                    "attempts": each.attempts,
+                    "reason": each.reason,
+                    "at": each.at.isoformat(timespec="milliseconds"),
+                }
+                for each in twin.package_updates
+            ],
+            "challenger": _challenger(twin.shadow),
             "health": {
                 name: value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
                 for name in Health.__slots__
@@ -214,6 +231,22 @@ def _model(assignment: ModelAssignment | None) -> dict[str, Any] | None:
     if assignment is None:
         return None
     return {"name": assignment.name, "version": assignment.version, "manifest_digest": assignment.manifest_digest}
+
+
+def _challenger(report: ShadowReport | None) -> dict[str, Any] | None:
+    if report is None:
+        return None
+    named = {"model": _model(report.model), "since": report.since.isoformat(timespec="milliseconds")}
+    return asdict(report) | named
+
+
+def _package(package: PackageAssignment) -> dict[str, Any]:
+    return {
+        "kind": package.kind.name.lower(),
+        "name": package.name,
+        "version": package.version,
+        "digest": package.digest,
+    }
 
 
 def _alive(pid: object) -> bool:

@@ -25,6 +25,7 @@ from protos.contract.errors import ContractError
 from protos.contract.ids import digest_of
 from protos.contract.manifest import Manifest
 from protos.contract.telemetry import MAX_TEXT
+from protos.contract.twin import Fit
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ class ModelRunner:
         *,
         blank: Process | None = None,
         tell: Callable[[Happening], None] = lambda _: None,
+        crashed: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         """``blank``: a process begun before all else, for the first model; it is closed by ``dismiss`` where there was none."""
         self._perceiver, self._config, self._budget = perceiver, config, budget
         self._blank, self._tell, self._clock = blank, tell, clock or SystemClock()
+        self._crashed = crashed
         self._runtime: RemoteRuntime | None = None
 
     def unrunnable(self, manifest: Manifest) -> str:
@@ -54,11 +57,9 @@ class ModelRunner:
             return str(error)
         return ""
 
-    def verify(self, slot: Slot) -> float:
-        result = canary.try_model(
-            slot.manifest, slot.model, slot.golden, self._config.infer.golden_timeout_s, threads=self._config.infer.threads
-        )
-        return result.latency_p95_ms
+    def verify(self, slot: Slot) -> Fit:
+        infer = self._config.infer
+        return canary.try_model(slot.manifest, slot.model, slot.golden, infer.golden_timeout_s, threads=infer.threads)
 
     def activate(self, slot: Slot | None) -> None:
         """The model before it serves until this one is ready in a worker of its own, and only then ends."""
@@ -104,8 +105,9 @@ class ModelRunner:
         return Active(digest=digest, classifier=Classifier(manifest, runtime), policy=policy, meter=Meter()), runtime
 
     def _lost(self, reason: str, crashes: int) -> None:
-        """The 1st, 2nd, 4th, 8th ... time of a model: one that dies all day must not fill the spool."""
+        """Told the 1st, 2nd, 4th, 8th ... time of a model: one that dies all day must not fill the spool."""
         self._perceiver.workers_lost += 1
+        self._crashed()
         if crashes & (crashes - 1) == 0:
             detail = f"{crashes} so far: {reason}"[:MAX_TEXT]
             self._tell(Happening(at=self._clock.now(), kind="inference.worker_lost", detail=detail))

@@ -6,6 +6,8 @@ from pathlib import Path
 from edge_agent.core.files import write_atomic
 
 MANY = 5  # sudden ends in a row, after which the model is suspected
+FALL_BACK_FROM = 10  # from there on, what was committed last is taken back ...
+FALL_BACK_EVERY = 5  # ... again after so many more, where that was not it
 LASTED_S = 30.0  # a start that lives so long counts no more
 
 

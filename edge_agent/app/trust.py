@@ -3,13 +3,16 @@
 Imported late: TUF and TLS are heavy, and a start needs neither.
 """
 
+import threading
 from pathlib import Path
 
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import ConfigError, LinkDown, NoTrust
+from edge_agent.core.ports import Hub
 from edge_agent.sync import identity
 from edge_agent.update.floors import Floors
-from edge_agent.update.surroundings import Anchor, Verifier
+from edge_agent.update.surroundings import Anchor, Approved, ApprovedPackage, Verifier
+from protos.contract.twin import ModelAssignment, PackageAssignment
 
 FOLDER = "trust"
 
@@ -31,7 +34,23 @@ def anchor(data_dir: Path) -> Anchor:
     return Anchor(device_id=me.device_id, tenant=me.tenant, board=me.board, image_root=image, director_root=director)
 
 
-def verifier(data_dir: Path, floors: Floors, clock: Clock) -> Verifier:
+class OneAtATime:
+    """``surroundings.Verifier``: several threads share a cache and floors, so one checks after the other."""
+
+    def __init__(self, verifier: Verifier, turn: threading.Lock) -> None:
+        self._verifier, self._turn = verifier, turn
+
+    def check(self, hub: Hub, anchor: Anchor, assignment: ModelAssignment, generation: int) -> Approved:
+        with self._turn:
+            return self._verifier.check(hub, anchor, assignment, generation)
+
+    def check_package(self, hub: Hub, anchor: Anchor, package: PackageAssignment, generation: int) -> ApprovedPackage:
+        with self._turn:
+            return self._verifier.check_package(hub, anchor, package, generation)
+
+
+def verifier(data_dir: Path, floors: Floors, clock: Clock, turn: threading.Lock) -> Verifier:
+    """``turn``: one for all verifiers with this ``data_dir``."""
     from edge_agent.update.trust import Trust
 
-    return Trust(data_dir / FOLDER, floors, clock)
+    return OneAtATime(Trust(data_dir / FOLDER, floors, clock), turn)

@@ -93,16 +93,41 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedConfig:
+    """A vehicle's signals, by their VSS names in one JSON object that another process writes over and over."""
+
+    path: Path
+    max_age_s: float = 10.0  # an older file says nothing: the vehicle is then not parked
+    max_speed_kmh: float = 0.5
+    speed: str = "Vehicle.Speed"
+    parked: tuple[str, ...] = ("Vehicle.Powertrain.Transmission.IsParkLockEngaged",)  # each that is there is true, and one is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateConfig:
     probation_s: float = 10.0  # how long a new model must stay healthy before it is committed
     probation_inferences: int = 20  # and how many good inferences it must give
     max_attempts: int = 3
-    fetch_timeout_s: float = 600.0
+    fetch_timeout_s: float = 600.0  # without a byte, while the device is online
+    staged_timeout_s: float = 7 * 86400.0  # how long a downloaded one may wait for its conditions
+    trial_timeout_s: float = 3600.0  # after which one that nothing was decided about is taken back
+    max_crashes: int = 5  # of a committed model's worker, in crash_window_s: then the one before it returns
+    crash_window_s: float = 3600.0
+    windows: tuple[str, ...] = ()  # when updates may become active here, as "mon-fri 02:00-05:00 local"; none: at any time
+    lock_files: tuple[Path, ...] = ()  # none becomes active while one of these exists: whoever records something makes it
+    min_battery_percent: int = 0  # of the emptiest battery that does not charge; 0: it does not matter
+    parked: ParkedConfig | None = None  # None: this is no vehicle
+    reboot_command: tuple[str, ...] = ("systemctl", "reboot")  # for an image of the board to be tried
     max_error_rate: float = 0.05
     max_latency_ratio: float = 5.0  # p95 of the new model / p95 of the golden run's own latency on this device
     disk_reserve_bytes: int = 16 << 20  # left free after staging
     min_bytes_per_s: float = 256.0  # a hub that sends slower than this, averaged over rate_window_s, is given up on
     rate_window_s: float = 60.0
+    delta_memory_bytes: int = 64 << 20  # that decoding a delta may take, beside the process it runs in; 0: no deltas
+    plain_http: bool = False  # blobs may come over HTTP without TLS: others see them, and nobody can change them unseen
+    settle_s: float = 60.0  # how long a new agent or image of the board must do its work before it is committed
+    reach_timeout_s: float = 3600.0  # and how long it has to reach the hub
+    rauc: Path | None = None  # RAUC's command, where the board has it; None: its image cannot be replaced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,18 +146,32 @@ class AgentConfig:
     log_level: str = "INFO"
 
 
-def load(path: Path | None, env: Mapping[str, str] = os.environ) -> AgentConfig:
-    """Raises ConfigError naming the file and the key."""
-    return build(AgentConfig, layered(path, env, prefix=ENV_PREFIX))
+def load(path: Path | None, env: Mapping[str, str] = os.environ, *, overlay: Path | None = None) -> AgentConfig:
+    """``overlay``: what the hub has sent, over the device's own files and under its environment.
+
+    Raises ConfigError naming the file and the key.
+    """
+    return build(AgentConfig, layered(path, env, prefix=ENV_PREFIX, overlay=_overlay(overlay)))
 
 
-def layered(path: Path | None, env: Mapping[str, str], *, prefix: str) -> dict[str, Any]:
-    """Plain values of a file, the ``conf.d`` beside it and the environment, later ones over earlier ones."""
+def _overlay(path: Path | None) -> Mapping[str, Any]:
+    """It cannot move the data directory: in there it lies itself, and what would take it back."""
+    values = _read(path, aliases=False) if path is not None else {}
+    if "data_dir" in values:
+        raise ConfigError("'data_dir' cannot be set by a configuration from the hub")
+    return values
+
+
+def layered(
+    path: Path | None, env: Mapping[str, str], *, prefix: str, overlay: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Plain values of a file, the ``conf.d`` beside it, ``overlay`` and the environment, later ones over earlier ones."""
     merged: dict[str, Any] = {}
     if path is not None:
         _merge(merged, _read(path))
         for extra in sorted(path.parent.joinpath("conf.d").glob("*.yaml")):
             _merge(merged, _read(extra))
+    _merge(merged, overlay or {})
     for key, text in env.items():
         if key.startswith(prefix):
             try:
@@ -182,9 +221,9 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     raise ConfigError(f"'{path}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, aliases: bool = True) -> dict[str, Any]:
     try:
-        values = documents.load(path.read_text(), aliases=True)
+        values = documents.load(path.read_text(), aliases=aliases)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

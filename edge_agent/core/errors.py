@@ -1,5 +1,10 @@
 """Agent errors say what the caller should do."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # workers import this module, and nothing of the twin
+    from protos.contract.twin import Fit
+
 
 class AgentError(Exception):
     """Root. The message names what, where and what to do; it is fit for a user to read."""
@@ -11,6 +16,10 @@ class Retryable(AgentError):
 
 class Permanent(AgentError):
     """The same call will fail again: give up on this input."""
+
+
+class Restart(AgentError):
+    """The agent has ended in order to be started again: with another configuration, agent or image of the board."""
 
 
 class ConfigError(Permanent):
@@ -27,6 +36,18 @@ class BadFrame(Permanent):
 
 class BadModel(Permanent):
     """A model file cannot be loaded, or does not do what its manifest says."""
+
+
+class Unfit(BadModel):
+    """A model runs here, but not as it did when it was verified; ``fit`` is what was measured."""
+
+    def __init__(self, message: str, fit: "Fit") -> None:
+        super().__init__(message)
+        self.fit = fit
+
+
+class BadPackage(Permanent):
+    """A configuration, agent or firmware image that cannot be used on this device."""
 
 
 class InferenceError(Retryable):

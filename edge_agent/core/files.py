@@ -55,6 +55,18 @@ def sweep(folder: Path) -> None:
                 os.close(descriptor)
 
 
+def make_folder(folder: Path, *, mode: int = 0o700) -> None:
+    """Make ``folder`` and what it lies in, where they are not there yet; their names survive a power cut on return.
+
+    A file in a new folder is lost with the folder's name, however well the file itself was synced.
+    """
+    made = [folder, *folder.parents]
+    made = made[: next((i for i, each in enumerate(made) if each.exists()), len(made))]
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    for each in made:
+        sync_folder(each.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and unlinks in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edge_agent.core.model import Capture, Frame, Item
 from protos.contract.ids import Digest
-from protos.contract.manifest import Blob
+from protos.contract.manifest import Blob, Chunks
+from protos.contract.sources import BlobSource
 from protos.contract.telemetry import Batch, Lane, Mark
 from protos.contract.twin import Held
 
@@ -195,14 +196,24 @@ class Repository(IntEnum):
 class Hub(Protocol):
     """The hub over gRPC, as an agent needs it."""
 
-    def download(self, blob: Blob, path: Path) -> None:
+    def locate(self, digest: Digest, have: Sequence[Digest], max_decode_bytes: int) -> Sequence[BlobSource]:
+        """Where the blob can be had besides ``download``, best first; ``have``: whole blobs that are here.
+
+        Raises:
+            LinkDown: not now.
+            Refused: the hub does not know it, will not give it, or knows no sources.
+        """
+
+    def download(self, blob: Blob, path: Path, *, chunks: Chunks | None = None, url: str = "") -> None:
         """Put exactly ``blob`` at ``path``, resuming from a partial file left beside it by an earlier try.
+
+        With ``chunks`` each is verified as it comes. ``url``: of a source; empty: from the hub itself.
 
         Raises:
             LinkDown: not now; what came so far is kept for the next try.
             TooSlow: as LinkDown, because it came slower than the lowest rate.
-            Refused: the hub does not know it or will not give it.
-            Corrupt, Endless: size or digest differ, or it goes on beyond its size; nothing is kept.
+            Refused: the hub, or who is behind ``url``, does not know it or will not give it.
+            Corrupt, Endless: size or a digest differ, or it goes on beyond its size; only verified chunks are kept.
             DiskFull: no room.
         """
 

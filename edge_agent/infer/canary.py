@@ -3,16 +3,15 @@
 import time
 from pathlib import Path
 
-from edge_agent.core.errors import BadModel
+from edge_agent.core.errors import BadModel, Unfit
 from edge_agent.infer import golden
-from edge_agent.infer.golden import GoldenResult
 from edge_agent.infer.life import Died, Life, Limits
 from edge_agent.infer.process import Process
 from edge_agent.infer.runtimes import read_verified
 from protos.contract import codec
 from protos.contract.errors import InvalidMessage
 from protos.contract.manifest import GoldenSet, Manifest
-from protos.contract.twin import MAX_MANIFEST_BYTES
+from protos.contract.twin import MAX_MANIFEST_BYTES, Fit
 
 
 def try_model(
@@ -23,13 +22,16 @@ def try_model(
     *,
     threads: int = 1,
     runtime: str | None = None,
-) -> GoldenResult:
+) -> Fit:
     """Load the model in a jailed worker and run its golden set there; this process survives whatever the file does.
+
+    What it says of itself is believed as far as it can be seen from here: see ``timing``. Its memory is the kernel's word.
 
     Both files are checked against the digests in the manifest, whose own digest is the caller's to check. The worker never sees
     what it is expected to answer.
 
     Raises:
+        Unfit: it answers otherwise than it did when it was verified.
         BadModel: it died, took longer than ``timeout_s``, or did not do what its manifest says.
     """
     try:
@@ -40,6 +42,8 @@ def try_model(
     end = time.monotonic() + timeout_s
     try:
         return _try(manifest, model_path, expected, timeout_s, threads, runtime)
+    except Unfit:
+        raise
     except (BadModel, Died) as error:
         if time.monotonic() >= end:
             raise BadModel(f"{model_path.name}: loading and the golden run took longer than {timeout_s:g} s") from error
@@ -48,14 +52,12 @@ def try_model(
         raise BadModel(f"{model_path.name}: no room for a worker: {error.strerror}") from error
 
 
-def _try(
-    manifest: Manifest, model_path: Path, expected: GoldenSet, timeout_s: float, threads: int, runtime: str | None
-) -> GoldenResult:
+def _try(manifest: Manifest, model_path: Path, expected: GoldenSet, timeout_s: float, threads: int, runtime: str | None) -> Fit:
     model = read_verified(manifest.artifact, model_path)
     limits = Limits(start_s=timeout_s, all_s=timeout_s)
     life = Life(Process(), manifest, model, threads=threads, runtime=runtime, limits=limits)
     try:
-        return golden.check(life, manifest, expected)
+        return golden.check(life, manifest, expected, peak_bytes=life.peak_bytes)
     finally:
         life.close()
 

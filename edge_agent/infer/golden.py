@@ -1,28 +1,22 @@
 """Known frames and the outputs they must give: the proof that a model does here what it did when it was verified."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.errors import AgentError, BadModel
+from edge_agent.core.errors import AgentError, BadModel, Unfit
 from edge_agent.core.ports import Runtime
 from edge_agent.infer.preprocess import preprocess
 from edge_agent.infer.runtimes import check_fit
 from edge_agent.infer.timing import timed
 from protos.contract.manifest import GoldenSet, Manifest, PreprocessSpec
+from protos.contract.twin import Fit
 
 _TIMED_RUNS = 40  # few golden frames give no percentile: they are run again until there are this many
 _TIMED_S = 5.0  # but no longer than this
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoldenResult:
-    max_error: float  # max |output - expected|, in the model's output units
-    latency_p50_ms: float  # of the runtime alone, on this machine
-    latency_p95_ms: float
+_MOST_ERROR = 1e9  # tolerances: beyond it a number tells nothing any more
 
 
 def make(frames: Sequence[NDArray[np.uint8]], runtime: Runtime, spec: PreprocessSpec) -> GoldenSet:
@@ -44,11 +38,14 @@ def make(frames: Sequence[NDArray[np.uint8]], runtime: Runtime, spec: Preprocess
     )
 
 
-def check(runtime: Runtime, manifest: Manifest, golden: GoldenSet) -> GoldenResult:
-    """Run every golden frame, then time the runtime.
+def check(runtime: Runtime, manifest: Manifest, golden: GoldenSet, *, peak_bytes: Callable[[], int] = lambda: 0) -> Fit:
+    """Run every golden frame, then time the runtime alone.
+
+    ``peak_bytes``: the most memory so far of the process that runs it, asked for at the end; by default it is not known, and 0.
 
     Raises:
-        BadModel: a run failed, or an output has another shape or is further off than the manifest tolerates.
+        Unfit: an output is further off than the manifest tolerates.
+        BadModel: a run failed, or an output has another shape.
     """
     check_fit(runtime, manifest)
     if golden.classes != len(manifest.classification.labels):
@@ -60,17 +57,19 @@ def check(runtime: Runtime, manifest: Manifest, golden: GoldenSet) -> GoldenResu
         latencies = _time(runtime, frames, manifest.preprocess)
     except AgentError as error:
         raise BadModel(f"{manifest.name} v{manifest.version} fails on its golden set: {error}") from error
-    max_error = _error(outputs, expected)
-    if not max_error <= manifest.golden.tolerance:  # "not <=": NaN in the expected outputs must not pass
-        raise BadModel(
-            f"{manifest.name} v{manifest.version}: golden outputs are off by {max_error:.4g}, tolerated are "
-            f"{manifest.golden.tolerance:.4g}"
-        )
-    return GoldenResult(
-        max_error=max_error,
-        latency_p50_ms=float(np.percentile(latencies, 50)),
-        latency_p95_ms=float(np.percentile(latencies, 95)),
+    max_error, tolerance = _error(outputs, expected), manifest.golden.tolerance
+    p50_ms, p95_ms = np.percentile(latencies, (50, 95))
+    fit = Fit(
+        p50_ms=float(p50_ms),
+        p95_ms=float(p95_ms),
+        peak_bytes=peak_bytes(),
+        error=max_error / tolerance if max_error <= tolerance * _MOST_ERROR else _MOST_ERROR,
+        agreement=float(np.mean(np.stack(outputs).argmax(axis=1) == expected.argmax(axis=1))),
     )
+    if not max_error <= tolerance:  # "not <=": NaN in the expected outputs must not pass
+        named = f"{manifest.name} v{manifest.version}"
+        raise Unfit(f"{named}: golden outputs are off by {max_error:.4g}, tolerated are {tolerance:.4g}", fit)
+    return fit
 
 
 def _error(outputs: list[NDArray[np.float32]], expected: NDArray[np.float32]) -> float:

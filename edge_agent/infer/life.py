@@ -76,6 +76,10 @@ class Life:
     def pid(self) -> int:
         return self._process.pid
 
+    def peak_bytes(self) -> int:
+        """The most memory the process has had in RAM so far, by the kernel; 0 where that is not told."""
+        return self._process.peak_bytes()
+
     def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """As the port says; InferenceError is a Died where the worker ended, which it does when it hangs."""
         if tensor.shape != self._shape or tensor.dtype != np.float32:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
 _LAST_WORDS = 300  # characters kept of what it printed
@@ -21,11 +22,13 @@ class Process:
     grow. ``kill`` and ``wait`` are for any thread. Raises OSError where the machine has no room for one more process.
     """
 
-    def __init__(self, module: str = "edge_agent.infer.worker") -> None:
+    def __init__(self, module: str = "edge_agent.infer.worker", *, spare: bool = False) -> None:
+        """``spare``: the device can do without: it runs when nobody else wants to, and goes first where memory runs out."""
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._words, printed = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lock = threading.Lock()  # over the two descriptors
         command = [sys.executable, "-P", "-B", "-s", "-m", module, str(theirs.fileno()), str(os.getpid())]
+        command += ["spare"] if spare else []
         try:
             self._child = subprocess.Popen(
                 command,
@@ -47,6 +50,14 @@ class Process:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    def peak_bytes(self) -> int:
+        """The most memory it has had in RAM so far; 0 where the kernel does not tell, or it has ended."""
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) << 10
+        return 0
 
     def kill(self, *, after_s: float = 0.0) -> str:
         """End it, if it does not end by itself within ``after_s``; on return it is gone. Returns how it ended."""

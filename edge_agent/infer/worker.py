@@ -1,4 +1,4 @@
-"""The process that runs a model: ``python -m edge_agent.infer.worker DESCRIPTOR PARENT``.
+"""The process that runs a model: ``python -m edge_agent.infer.worker DESCRIPTOR PARENT [spare]``.
 
 It imports what it needs, waits for its one order, lets the runtime do once on a model of ours whatever it does lazily, enters
 the jail, and only then looks at the model it was given. It ends with the agent, and when anything is not as it must be.
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 # Should memory run out, this process goes before the agent does, yet not before everything else on the device.
-_OOM_SCORE = 500
+_OOM_SCORE, _SPARE_OOM_SCORE = 500, 900
+_SPARE_NICE = 10
 
 
-def main(descriptor: int, parent: int) -> NoReturn:
-    _leash(parent)
+def main(descriptor: int, parent: int, *, spare: bool = False) -> NoReturn:
+    _leash(parent, _SPARE_OOM_SCORE if spare else _OOM_SCORE)
+    if spare:
+        os.nice(_SPARE_NICE)
     channel = socket.socket(fileno=descriptor)
     data, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 2)
     if not data:
@@ -53,7 +56,7 @@ def main(descriptor: int, parent: int) -> NoReturn:
     os._exit(0)
 
 
-def _leash(parent: int) -> None:
+def _leash(parent: int, oom_score: int) -> None:
     """Nothing outlives the agent; and what is meant for the agent alone does not end the worker under it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -61,7 +64,7 @@ def _leash(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # no /proc: the kernel chooses by itself
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+        Path("/proc/self/oom_score_adj").write_text(str(oom_score))
 
 
 def _warm_up(runtime: str) -> None:
@@ -103,4 +106,4 @@ def _report(descriptor: int, report: Report) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), spare="spare" in sys.argv[3:])

@@ -1,22 +1,23 @@
 """The hub over gRPC, as an agent needs it. Imported late: grpc is the heaviest thing the agent loads."""
 
-import errno
-import hashlib
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grpc
 
-from edge_agent.core.errors import Absent, AgentError, Corrupt, DiskFull, Endless, LinkDown, Refused, TooSlow
-from edge_agent.core.files import sync_folder
+from edge_agent.core.errors import Absent, AgentError, Corrupt, Endless, LinkDown, Refused, TooSlow
 from edge_agent.core.model import Capture
 from edge_agent.core.ports import Repository
+from edge_agent.sync.blobs_http import HttpBlobs
 from edge_agent.sync.identity import Identity
 from edge_agent.sync.pace import Pace, paced
-from protos.contract.manifest import Blob
+from edge_agent.sync.part import Part, receiving
+from protos.contract import ids
+from protos.contract.ids import Digest
+from protos.contract.manifest import Blob, Chunks
+from protos.contract.sources import MAX_BASES, MAX_SOURCES, BlobSource, Encoding
 from protos.contract.telemetry import to_ms
 from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc, trust_pb2, trust_pb2_grpc
 
@@ -36,7 +37,6 @@ _OPTIONS = (
 _GONE = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 _FORBIDDEN = {grpc.StatusCode.PERMISSION_DENIED}
 _DAMAGED = {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.OUT_OF_RANGE}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class GrpcHub:
@@ -50,38 +50,41 @@ class GrpcHub:
         total_timeout_s: float = 3600.0,
         call_timeout_s: float = 60.0,
         metadata_timeout_s: float = 300.0,
+        plain_http: bool = False,
         unwelcome: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``unwelcome``: called with the hub's words, on the calling thread, when it does not take our certificate.
 
-        ``total_timeout_s``: of one download. Raises ConfigError for keys that cannot be read.
+        ``total_timeout_s``: of one download. ``plain_http``: blobs may come over HTTP without TLS, too.
+        Raises ConfigError for keys that cannot be read.
         """
         self._address, self._pace, self._unwelcome = identity.hub_address, pace, unwelcome
         self._total_timeout_s, self._call_timeout_s = total_timeout_s, call_timeout_s
         self._metadata_timeout_s = metadata_timeout_s
         held = identity.credential()
         credentials = grpc.ssl_channel_credentials(held.ca_pem, held.key_pem, held.certificate_pem)
+        self._web = HttpBlobs(identity.tls, pace=pace, total_timeout_s=total_timeout_s, plain=plain_http)
         # No interceptors: with them grpc crashes the process where a call meets a channel that was closed.
         self._channel = grpc.secure_channel(self._address, credentials, options=_OPTIONS)
         self._artifacts = artifacts_pb2_grpc.ArtifactsStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         self._datasets = datasets_pb2_grpc.DatasetsStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         self._trust = trust_pb2_grpc.TrustStub(self._channel)  # type: ignore[no-untyped-call]  # generated
 
-    def download(self, blob: Blob, path: Path) -> None:
-        part = path.with_name(path.name + ".part")
+    def locate(self, digest: Digest, have: Sequence[Digest], max_decode_bytes: int) -> Sequence[BlobSource]:
+        request = artifacts_pb2.LocateRequest(digest=digest, have=have[:MAX_BASES], max_decode_bytes=max_decode_bytes)
+        what = f"sources of {digest} from {self._address}"
         try:
-            offset = _resume_at(part, blob)
-            if offset < blob.size_bytes:
-                self._fetch(blob, part, offset)
-            _keep(blob, part, path)
-        except (Corrupt, Endless):
-            part.unlink(missing_ok=True)
-            raise
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                part.unlink(missing_ok=True)  # what is left of the disk serves others better
-                raise DiskFull(f"no room for {blob.size_bytes} bytes at {path}") from error
-            raise DiskFull(f"cannot write {path}: {error}") from error
+            reply = self._call(lambda: self._artifacts.Locate(request, timeout=self._call_timeout_s))
+        except grpc.RpcError as error:
+            raise self._translated(error, what, refusing=_GONE | _FORBIDDEN) from error
+        return [found for source in reply.sources[:MAX_SOURCES] if (found := _source(source)) is not None]
+
+    def download(self, blob: Blob, path: Path, *, chunks: Chunks | None = None, url: str = "") -> None:
+        with receiving(blob, path, chunks) as part:
+            if part.missing and url:
+                self._web.fetch(url, part)
+            elif part.missing:
+                self._fetch(part)
 
     def upload(self, capture: Capture) -> None:
         request = _upload_request(capture)
@@ -122,28 +125,29 @@ class GrpcHub:
         return bytes(reply.metadata)
 
     def close(self) -> None:
+        self._web.close()
         self._channel.close()
 
-    def _fetch(self, blob: Blob, part: Path, offset: int) -> None:
-        """Append the rest to ``part``; what came is on the disk even if this raises LinkDown."""
+    def _fetch(self, part: Part) -> None:
+        """Bring the rest; what came is in the part even if this raises LinkDown."""
+        blob = part.blob
         what = f"download of {blob.digest} from {self._address}"
-        request = artifacts_pb2.DownloadRequest(digest=blob.digest, offset=offset)
+        request = artifacts_pb2.DownloadRequest(digest=blob.digest, offset=part.offset)
         call = self._call(lambda: self._artifacts.Download(request, timeout=self._total_timeout_s))
-        with part.open("ab") as file, paced(call, self._pace) as pace:
+        with paced(call, self._pace) as pace:
             try:
                 for chunk in call:
-                    offset += _take(chunk, file, blob, offset)
+                    part.expect(chunk.total_bytes)
+                    part.take(chunk.data)
                     pace.heard(len(chunk.data))
             except grpc.RpcError as error:
                 if pace.too_slow:
-                    raise TooSlow(f"{what} is slower than {self._pace.rate}; {offset} bytes are here") from error
+                    raise TooSlow(f"{what} is slower than {self._pace.rate}; {part.offset} bytes are here") from error
                 raise self._translated(error, what, refusing=_GONE | _FORBIDDEN) from error
             finally:
                 call.cancel()
-                file.flush()
-                os.fsync(file.fileno())
-        if offset < blob.size_bytes:
-            raise LinkDown(f"{what} ended after {offset} of {blob.size_bytes} bytes")
+        if part.missing:
+            raise LinkDown(f"{what} ended after {part.offset} of {blob.size_bytes} bytes")
 
     def _call(self, invoke: Callable[[], Any]) -> Any:
         """Raises LinkDown where the channel was closed, from whatever thread."""
@@ -197,33 +201,18 @@ def _upload_request(capture: Capture) -> datasets_pb2.UploadSampleRequest:
     return request
 
 
-def _resume_at(part: Path, blob: Blob) -> int:
-    """Bytes that are here already; a longer file is of another blob."""
-    size = part.stat().st_size if part.exists() else 0
-    if size > blob.size_bytes:
-        part.unlink()
-        return 0
-    return size
-
-
-def _take(chunk: artifacts_pb2.Chunk, file: BinaryIO, blob: Blob, offset: int) -> int:
-    """Write one chunk; its length. Raises Corrupt or Endless before anything beyond the blob's size is written."""
-    if chunk.total_bytes != blob.size_bytes:
-        raise Corrupt(f"{blob.digest} has {chunk.total_bytes} bytes on the hub, the manifest says {blob.size_bytes}")
-    if offset + len(chunk.data) > blob.size_bytes:
-        raise Endless(f"{blob.digest} goes on beyond its {blob.size_bytes} bytes")
-    return file.write(chunk.data)
-
-
-def _keep(blob: Blob, part: Path, path: Path) -> None:
-    """Verify the whole file, also what an earlier try left, then let it appear at ``path``."""
-    with part.open("rb") as file:
-        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != blob.digest:
-            raise Corrupt(f"downloaded bytes are {digest}, not {blob.digest}")
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
+def _source(source: artifacts_pb2.Source) -> BlobSource | None:
+    """None for what this agent does not know: a newer hub may offer more."""
+    try:
+        return BlobSource(
+            encoding=Encoding(source.encoding),
+            blob=Blob(digest=ids.digest(source.digest), size_bytes=source.size_bytes),
+            base=ids.digest(source.base_digest) if source.base_digest else None,
+            decode_bytes=source.decode_bytes,
+            url=source.url,
+        )
+    except ValueError:  # ContractError is one
+        return None
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode:

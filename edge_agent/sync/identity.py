@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.core.errors import ConfigError
-from edge_agent.core.files import sync_folder, write_atomic
+from edge_agent.core.files import make_folder, sync_folder, write_atomic
 from protos.contract import ids
 from protos.contract.errors import ContractError
 from protos.contract.ids import DeviceId, TenantId
@@ -170,7 +170,7 @@ def load(data_dir: Path) -> Identity:
 @contextlib.contextmanager
 def claim(data_dir: Path) -> Iterator[None]:
     """Enrolling and renewing, in the agent and by hand, take turns: who comes later sees what came of the one before."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(data_dir)
     with (data_dir / _LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -193,7 +193,7 @@ def save(
     """
     data_dir, receipt = identity.folder.parent, receipt or Receipt()
     store = data_dir / _STORE
-    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(store)
     names = asdict(identity)
     del names["folder"]
     notes = {"at_ms": _ms(receipt.at), "answers_ms": _ms(receipt.answers), "before": receipt.before}

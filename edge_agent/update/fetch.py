@@ -1,17 +1,21 @@
 """Fill a slot from the hub: verified names first, then the manifest, because it says whether the rest can run here."""
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_agent.core.errors import AlteredTarget, BadModel, Corrupt, DiskFull, LinkDown
+from edge_agent.core.config import UpdateConfig
+from edge_agent.core.errors import AlteredTarget, BadModel, BadPackage, DiskFull, LinkDown
 from edge_agent.core.ports import Hub
-from edge_agent.update.slots import Slot, holds
-from edge_agent.update.surroundings import Approved
+from edge_agent.update.obtain import DECODED, DELTA, Obtainer
+from edge_agent.update.slots import Slot
+from edge_agent.update.surroundings import Approved, ApprovedPackage
 from protos.contract import codec
 from protos.contract.errors import ContractError
 from protos.contract.manifest import Blob, Manifest
-from protos.contract.twin import ModelAssignment
+from protos.contract.sources import MAX_BASES
+from protos.contract.twin import ModelAssignment, PackageAssignment
 
 
 class Fetcher:
@@ -24,9 +28,12 @@ class Fetcher:
         unrunnable: Callable[[Manifest], str],
         free_bytes: Callable[[Path], int],
         reserve_bytes: int,
+        delta_memory_bytes: int = UpdateConfig().delta_memory_bytes,
     ) -> None:
+        """``delta_memory_bytes``: what decoding a delta may take; 0: everything comes whole."""
         self._connect, self._unrunnable = connect, unrunnable
         self._free_bytes, self._reserve_bytes = free_bytes, reserve_bytes
+        self._obtainer = Obtainer(free_bytes=free_bytes, reserve_bytes=reserve_bytes, delta_memory_bytes=delta_memory_bytes)
         self._lock = threading.Lock()
         self._hub: Hub | None = None
 
@@ -44,15 +51,46 @@ class Fetcher:
             LinkDown: also where it was ``called_off`` before it began, or cut.
             Refused, Corrupt: as ``Hub.download``.
         """
+        with self._connected(called_off) as hub:
+            approved = approve(hub)
+            self._fill(hub, slot, assignment, approved)
+            return approved
+
+    def fetch(
+        self,
+        path: Path,
+        package: PackageAssignment,
+        *,
+        approve: Callable[[Hub], ApprovedPackage],
+        called_off: Callable[[], bool],
+        max_bytes: int,
+    ) -> ApprovedPackage:
+        """On return ``path`` holds the file of ``package``, of ``max_bytes`` at most.
+
+        Raises:
+            BadPackage: it has more bytes.
+            Untrusted, NoTrust, DiskFull, LinkDown, Refused, Corrupt: as ``fill``.
+        """
+        named = f"{package.kind.name.lower()} {package.name}:{package.version}"
+        if package.size_bytes > max_bytes:
+            raise BadPackage(f"{named} has {package.size_bytes} bytes, at most {max_bytes} are taken here")
+        with self._connected(called_off) as hub:
+            approved = approve(hub)
+            if approved.blob != Blob(digest=package.digest, size_bytes=package.size_bytes):
+                raise AlteredTarget(f"{named} is {approved.blob.digest} by both repositories, not what was assigned")
+            _check_room(path.parent, package.size_bytes, self._free_bytes(path.parent), self._reserve_bytes)
+            self._obtainer.obtain(hub, approved.blob, path, bases=_alike(path))
+            return approved
+
+    @contextlib.contextmanager
+    def _connected(self, called_off: Callable[[], bool]) -> Iterator[Hub]:
         hub = self._connect()
         try:
             with self._lock:
                 self._hub = hub
             if called_off():  # before this line ``cut`` had nothing to cut
                 raise LinkDown("the download was called off")
-            approved = approve(hub)
-            self._fill(hub, slot, assignment, approved)
-            return approved
+            yield hub
         finally:
             with self._lock:
                 self._hub = None
@@ -64,27 +102,25 @@ class Fetcher:
             hub = self._hub
         if hub is not None:
             hub.close()
+        self._obtainer.cut()
 
     def _fill(self, hub: Hub, slot: Slot, assignment: ModelAssignment, approved: Approved) -> None:
-        _obtain(hub, approved.manifest, slot.manifest)
+        self._obtainer.obtain(hub, approved.manifest, slot.manifest)
         manifest = _read(slot.manifest, assignment)
         if (manifest.artifact, manifest.golden.blob) != (approved.model, approved.golden):
             raise AlteredTarget(f"the manifest of {assignment.name}:{assignment.version} names other files than were released")
         if reason := self._unrunnable(manifest):
             raise BadModel(f"{assignment.name}:{assignment.version} cannot run here: {reason}")
-        _check_room(slot, manifest, self._free_bytes(slot.folder), self._reserve_bytes)
-        _obtain(hub, approved.model, slot.model)
-        _obtain(hub, approved.golden, slot.golden)
+        wanted = manifest.artifact.size_bytes + manifest.golden.blob.size_bytes
+        _check_room(slot.folder, wanted, self._free_bytes(slot.folder), self._reserve_bytes)
+        self._obtainer.obtain(hub, approved.model, slot.model, chunks=manifest.chunks, bases=_alike(slot.model))
+        self._obtainer.obtain(hub, approved.golden, slot.golden, bases=_alike(slot.golden))
 
 
-def _obtain(hub: Hub, blob: Blob, path: Path) -> None:
-    if holds(path, blob):
-        return
-    path.unlink(missing_ok=True)
-    hub.download(blob, path)
-    if not holds(path, blob):  # the port promises it; what is activated is checked by us
-        path.unlink(missing_ok=True)
-        raise Corrupt(f"{path.name} from the hub is not {blob.digest}")
+def _alike(path: Path) -> list[Path]:
+    """Files of this name in the places beside this one: what a new one may be made from."""
+    folders = (folder for folder in path.parent.parent.iterdir() if folder.is_dir() and folder != path.parent)
+    return [folder / path.name for folder in folders][:MAX_BASES]
 
 
 def _read(path: Path, assignment: ModelAssignment) -> Manifest:
@@ -99,8 +135,9 @@ def _read(path: Path, assignment: ModelAssignment) -> Manifest:
     return manifest
 
 
-def _check_room(slot: Slot, manifest: Manifest, free: int, reserve: int) -> None:
-    present = sum(file.stat().st_size for file in slot.folder.iterdir() if file.is_file())
-    needed = max(0, manifest.artifact.size_bytes + manifest.golden.blob.size_bytes - present) + reserve
+def _check_room(folder: Path, wanted: int, free: int, reserve: int) -> None:
+    beside = (DELTA, f"{DELTA}.part", DECODED)  # gone by the time the whole is there
+    present = sum(file.stat().st_size for file in folder.iterdir() if file.is_file() and not file.name.endswith(beside))
+    needed = max(0, wanted - present) + reserve
     if free < needed:
-        raise DiskFull(f"{slot.folder} has {free >> 10} KiB free, the update needs {needed >> 10} KiB: free some space")
+        raise DiskFull(f"{folder} has {free >> 10} KiB free, the update needs {needed >> 10} KiB: free some space")

@@ -1,11 +1,14 @@
 """What a device has believed once and never goes below again, in the update journal's database."""
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+from edge_agent.core.errors import DiskFull
 from protos.contract.telemetry import from_ms, to_ms
 
 MAX_NUMBER = (1 << 63) - 1  # a database's integer
@@ -118,12 +121,38 @@ class Floors:
                 )
 
 
-def commit_release(db: sqlite3.Connection, generation: int) -> None:
+def beside(path: Path) -> Floors:
+    """The floors of the journal at ``path``, over a connection of their own, for another thread. Raises DiskFull."""
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(SCHEMA)
+    except sqlite3.Error as error:
+        raise DiskFull(f"the update journal {path} cannot be opened ({error}): free some space") from error
+
+    @contextlib.contextmanager
+    def change() -> Iterator[None]:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("COMMIT")
+        except BaseException as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise DiskFull(f"the update journal cannot be written ({error}): free some space") from error
+            raise
+
+    return Floors(db, change, durable=True)
+
+
+def commit_release(db: sqlite3.Connection, component: str, generation: int) -> None:
     """Raise the floor to the release of the update of ``generation``, in the caller's transaction."""
     db.execute(
-        "INSERT INTO release_floors SELECT series, release FROM updates WHERE generation = ? AND series != ''"
+        "INSERT INTO release_floors SELECT series, release FROM updates"
+        " WHERE component = ? AND generation = ? AND series != ''"
         " ON CONFLICT DO UPDATE SET release = max(release, excluded.release)",
-        (generation,),
+        (component, generation),
     )
 
 

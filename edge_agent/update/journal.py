@@ -1,196 +1,162 @@
 """What happened to every update, durable before it is acted upon."""
 
 import contextlib
-import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import DiskFull
-from edge_agent.update import floors
+from edge_agent.update import floors, rows
 from edge_agent.update.floors import Floors, Release
-from edge_agent.update.slots import Slot, Slots
-from protos.contract import ids
-from protos.contract.telemetry import from_ms, to_ms
-from protos.contract.twin import DesiredTwin, ModelAssignment, UpdateStatus
+from edge_agent.update.record import Component, Found, Update, Wanted
+from edge_agent.update.rows import Value
+from protos.contract.telemetry import to_ms
+from protos.contract.twin import Fit
 from protos.contract.update import FINAL, UpdateState, may_follow
 
-log = logging.getLogger(__name__)
-
-KEPT = 50  # updates remembered
+KEPT = 50  # updates remembered, of each component
 _MAX_REASON = 500  # characters; it travels in every reported twin
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS updates (
-    generation INTEGER PRIMARY KEY,
-    name TEXT NOT NULL, version INTEGER NOT NULL, manifest_digest TEXT NOT NULL, manifest_size_bytes INTEGER NOT NULL,
-    rollout_id TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,      -- at the risky act of this state
-    reason TEXT NOT NULL DEFAULT '',          -- set while on trial: the decision to roll back
-    slot TEXT NOT NULL DEFAULT '',
-    reference_ms REAL NOT NULL DEFAULT 0,     -- p95 of the golden run
-    at_ms INTEGER NOT NULL,                   -- of the last change
-    series TEXT NOT NULL DEFAULT '',          -- empty: nothing was verified, because nothing had to be
-    release INTEGER NOT NULL DEFAULT 0        -- within the series, by the image repository
-) STRICT;
-CREATE TABLE IF NOT EXISTS seen (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL) STRICT;
-"""
-_SINCE = {"series": "TEXT NOT NULL DEFAULT ''", "release": "INTEGER NOT NULL DEFAULT 0"}  # columns older journals lack
-_COLUMNS = (
-    "generation, name, version, manifest_digest, manifest_size_bytes, rollout_id, state, attempts, reason, slot,"
-    " reference_ms, at_ms"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """One row: where one generation stands."""
-
-    generation: int
-    assignment: ModelAssignment
-    rollout_id: str
-    state: UpdateState
-    at: datetime
-    attempts: int = 0
-    reason: str = ""
-    slot: str = ""
-    reference_ms: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        return self.state in FINAL
-
-    def status(self) -> UpdateStatus:
-        return UpdateStatus(
-            generation=self.generation,
-            state=self.state,
-            model=self.assignment,
-            rollout_id=self.rollout_id,
-            attempts=self.attempts,
-            reason=self.reason,
-            at=self.at,
-        )
+_ROW = "component = ? AND generation = ?"
 
 
 class Journal:
-    """Updates in SQLite, synced at every change. A damaged file is set aside and begun again from what the slots hold.
+    """A line of updates for each component in SQLite, synced at every change. A damaged file is set aside and begun again.
 
     Every method raises DiskFull where the change cannot be written; then nothing has changed. Not thread-safe, but may be
     handed from one thread to another.
     """
 
-    def __init__(self, path: Path | None, slots: Slots, clock: Clock) -> None:
-        """``None``: in memory, from what the slots hold."""
+    def __init__(self, path: Path | None, found: Iterable[Found], clock: Clock) -> None:
+        """``None``: in memory. ``found``: what runs, by the word of its places; what is not known here is begun from that."""
         self._clock = clock
-        self._db = _open(Path(":memory:")) if path is None else _open_or_begin_again(path)
+        self._db = rows.opened(Path(":memory:")) if path is None else rows.open_or_begin_again(path)
         self.floors = Floors(self._db, self._change, durable=path is not None)
-        self._catch_up(slots)
+        for each in found:
+            self._catch_up(each)
 
     def generation(self) -> int:
-        """The newest desired generation acted on; 0: none yet."""
+        """The newest desired generation acted on, over all components; 0: none yet."""
         row = self._db.execute("SELECT generation FROM seen").fetchone()
         return int(row[0]) if row else 0
 
-    def newest(self) -> Update | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM updates ORDER BY generation DESC LIMIT 1").fetchone()
-        return _update(row) if row else None
+    def newest(self, component: Component = Component.MODEL) -> Update | None:
+        row = self._db.execute(
+            f"SELECT {rows.COLUMNS} FROM updates WHERE component = ? ORDER BY generation DESC LIMIT 1", (component.value,)
+        ).fetchone()
+        return rows.update_of(row) if row else None
+
+    def committed(self, component: Component) -> Update | None:
+        """The newest that was committed, and not taken back afterwards."""
+        row = self._db.execute(
+            f"SELECT {rows.COLUMNS} FROM updates WHERE component = ? AND state = ? AND reason = ''"
+            " ORDER BY generation DESC LIMIT 1",
+            (component.value, int(UpdateState.COMMITTED)),
+        ).fetchone()
+        return rows.update_of(row) if row else None
 
     def see(self, generation: int) -> None:
-        """Remember a generation that asks for nothing."""
+        """Remember a generation that has been acted on."""
         with self._change():
             self._see(generation)
 
-    def offer(self, twin: DesiredTwin) -> Update:
+    def offer(self, component: Component, wanted: Wanted) -> Update:
         """A new row, OFFERED. The row before it must be final."""
-        if twin.model is None:
-            raise ValueError("a desired twin without a model is no update")
-        before = self.newest()
-        if before is not None and (not before.done or before.generation >= twin.generation):
-            raise ValueError(f"generation {twin.generation} cannot follow {before.generation} in state {before.state.name}")
-        with self._change():
-            self._see(twin.generation)
-            self._insert(twin.generation, twin.model, twin.rollout_id, UpdateState.OFFERED)
-            self._db.execute(
-                "DELETE FROM updates WHERE generation NOT IN (SELECT generation FROM updates ORDER BY generation DESC LIMIT ?)",
-                (KEPT,),
+        before = self.newest(component)
+        if before is not None and (not before.done or before.generation >= wanted.generation):
+            raise ValueError(
+                f"generation {wanted.generation} of {component.value} cannot follow {before.generation} in state "
+                f"{before.state.name}"
             )
-        return self._get(twin.generation)
+        with self._change():
+            self._insert(component, wanted, UpdateState.OFFERED)
+            self._db.execute(
+                "DELETE FROM updates WHERE component = ? AND generation NOT IN"
+                " (SELECT generation FROM updates WHERE component = ? ORDER BY generation DESC LIMIT ?)",
+                (component.value, component.value, KEPT),
+            )
+        return self._get(component, wanted.generation)
 
     def advance(
         self,
         update: Update,
         *states: UpdateState,
         reason: str = "",
-        slot: Slot | None = None,
-        reference_ms: float = 0.0,
+        place: str = "",
+        fit: Fit | None = None,
         release: Release | None = None,
     ) -> Update:
         """Through ``states`` in one durable step; attempts start again at 0, or at 1 for a trial: it begins by being tried.
 
-        ``release``: what was verified about it. A commit raises the floor of its series.
+        ``place``, ``fit``: as they were where they are not given. ``release``: what was verified about it. A commit raises the
+        floor of its series.
         """
-        state = self._get(update.generation).state
+        state = self._get(update.component, update.generation).state
         for following in states:
             if not may_follow(state, following):
                 raise ValueError(f"update {update.generation} cannot go from {state.name} to {following.name}")
             state = following
+        values: dict[str, Value] = {
+            "state": int(state),
+            "reason": reason[:_MAX_REASON],
+            "waited_s": 0.0,
+            "at_ms": to_ms(self._clock.now()),
+        }
+        if state not in FINAL:
+            values["attempts"] = int(state is UpdateState.TRIAL)
+        if place:
+            values["place"] = place
+        if fit is not None:
+            values["fit"] = rows.fit(fit)
+        if release is not None:
+            values |= {"series": release.series, "release": release.number}
         with self._change():
-            self._db.execute(
-                "UPDATE updates SET state = ?, attempts = CASE WHEN ? THEN attempts ELSE ? END, reason = ?,"
-                " slot = CASE WHEN ? = '' THEN slot ELSE ? END,"
-                " reference_ms = CASE WHEN ? = 0 THEN reference_ms ELSE ? END, at_ms = ? WHERE generation = ?",
-                (
-                    int(state), state in FINAL, int(state is UpdateState.TRIAL), reason[:_MAX_REASON],
-                    slot.name if slot else "", slot.name if slot else "", reference_ms, reference_ms,
-                    to_ms(self._clock.now()), update.generation,
-                ),
-            )  # fmt: skip
-            if release is not None:
-                self._db.execute(
-                    "UPDATE updates SET series = ?, release = ? WHERE generation = ?",
-                    (release.series, release.number, update.generation),
-                )
+            self._set(update, **values)
             if state is UpdateState.COMMITTED:
-                floors.commit_release(self._db, update.generation)
-        return self._get(update.generation)
+                floors.commit_release(self._db, update.component.value, update.generation)
+        return self._get(update.component, update.generation)
 
     def count(self, update: Update) -> Update:
         """One more attempt at the act of this state, counted before it is made."""
-        with self._change():
-            self._db.execute("UPDATE updates SET attempts = attempts + 1 WHERE generation = ?", (update.generation,))
-        return self._get(update.generation)
+        return self._write(update, attempts=self._get(update.component, update.generation).attempts + 1)
+
+    def verify(self, update: Update, fit: Fit | None) -> Update:
+        """Its trial run has passed, and needs not be made again."""
+        return self._write(update, verified=1, fit=rows.fit(fit))
+
+    def wait(self, update: Update, waited_s: float) -> Update:
+        """So long it has waited for its conditions, in all."""
+        return self._write(update, waited_s=waited_s)
 
     def condemn(self, update: Update, reason: str) -> Update:
         """Decide that a trial is rolled back. From here on every restart finishes the rolling back."""
-        with self._change():
-            self._db.execute(
-                "UPDATE updates SET reason = ? WHERE generation = ?", (reason[:_MAX_REASON] or "unknown", update.generation)
-            )
-        return self._get(update.generation)
+        return self._write(update, reason=reason[:_MAX_REASON] or "unknown")
+
+    def remark(self, update: Update, reason: str) -> Update:
+        """What became of an update that had ended: the version before it runs again."""
+        if not update.done:
+            raise ValueError(f"update {update.generation} is {update.state.name}: its reason is its own")
+        return self._write(update, reason=reason[:_MAX_REASON])
 
     def reopen(self, update: Update) -> Update:
         """Begin again with an update that has ended, because why it did has passed."""
-        with self._change():
-            self._db.execute(
-                "UPDATE updates SET state = ?, attempts = 0, reason = '', slot = '', at_ms = ? WHERE generation = ?",
-                (int(UpdateState.OFFERED), to_ms(self._clock.now()), update.generation),
-            )
-        return self._get(update.generation)
+        return self._write(
+            update,
+            state=int(UpdateState.OFFERED), attempts=0, reason="", place="", verified=0, fit="", waited_s=0.0,
+            at_ms=to_ms(self._clock.now()),
+        )  # fmt: skip
 
-    def carry(self, update: Update, generation: int) -> Update:
-        """The same update is asked for by a newer generation: it goes on, or stays as it ended, under that one."""
+    def carry(self, update: Update, wanted: Wanted) -> Update:
+        """The same is asked for by a newer generation: it goes on, or stays as it ended, under that one and its conditions."""
+        windows, not_before_ms = rows.conditions(wanted.conditions)
         with self._change():
-            self._see(generation)
-            self._db.execute("UPDATE updates SET generation = ? WHERE generation = ?", (generation, update.generation))
-        return self._get(generation)
+            self._set(update, generation=wanted.generation, windows=windows, not_before_ms=not_before_ms)
+        return self._get(update.component, wanted.generation)
 
-    def forget(self) -> None:
-        """Begin again at generation 0: what the hub still desires is then new. Floors stay."""
+    def forget(self, component: Component) -> None:
+        """Begin again at generation 0: what the hub still desires of ``component`` is then new. Floors stay."""
         with self._change():
-            self._db.execute("DELETE FROM updates")
+            self._db.execute("DELETE FROM updates WHERE component = ?", (component.value,))
             self._db.execute("DELETE FROM seen")
 
     def close(self) -> None:
@@ -213,9 +179,20 @@ class Journal:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _get(self, generation: int) -> Update:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM updates WHERE generation = ?", (generation,)).fetchone()
-        return _update(row)
+    def _get(self, component: Component, generation: int) -> Update:
+        row = self._db.execute(f"SELECT {rows.COLUMNS} FROM updates WHERE {_ROW}", (component.value, generation)).fetchone()
+        return rows.update_of(row)
+
+    def _write(self, update: Update, **values: Value) -> Update:
+        with self._change():
+            self._set(update, **values)
+        return self._get(update.component, update.generation)
+
+    def _set(self, update: Update, **values: Value) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(
+            f"UPDATE updates SET {columns} WHERE {_ROW}", (*values.values(), update.component.value, update.generation)
+        )
 
     def _see(self, generation: int) -> None:
         self._db.execute(
@@ -223,103 +200,33 @@ class Journal:
             (generation,),
         )
 
-    def _insert(
-        self, generation: int, model: ModelAssignment, rollout_id: str, state: UpdateState, *, slot: str = "", attempts: int = 0
-    ) -> None:
-        self._db.execute(
-            "INSERT INTO updates (generation, name, version, manifest_digest, manifest_size_bytes, rollout_id, state, slot,"
-            " attempts, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                generation, model.name, model.version, model.manifest_digest, model.manifest_size_bytes, rollout_id,
-                int(state), slot, attempts, to_ms(self._clock.now()),
-            ),
-        )  # fmt: skip
+    def _insert(self, component: Component, wanted: Wanted, state: UpdateState, *, place: str = "", attempts: int = 0) -> None:
+        values: dict[str, Value] = dict(
+            zip(("name", "version", "digest", "size_bytes"), rows.named(wanted.assignment), strict=True)
+        )
+        values |= dict(zip(("windows", "not_before_ms"), rows.conditions(wanted.conditions), strict=True))
+        values |= {
+            "component": component.value,
+            "generation": wanted.generation,
+            "rollout_id": wanted.rollout_id,
+            "state": int(state),
+            "place": place,
+            "attempts": attempts,
+            "at_ms": to_ms(self._clock.now()),
+        }
+        marks = ", ".join("?" * len(values))
+        self._db.execute(f"INSERT INTO updates ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
 
-    def _catch_up(self, slots: Slots) -> None:
-        """A slot that runs by a generation unknown here: the journal was lost, or in memory for a time.
+    def _catch_up(self, found: Found) -> None:
+        """A generation unknown here is started from: the journal was lost, or in memory for a time.
 
-        It is committed if it was good, and on trial if not; a slot that does not run is offered anew.
+        It is committed if it was good, and on trial if not; what is not started from is offered anew.
         """
-        current = slots.current()
-        record = slots.record(current) if current is not None else None
-        if current is None or record is None or record.generation <= self.generation():
+        newest = self.newest(found.component)
+        if newest is not None and found.generation <= newest.generation:
             return
-        state = UpdateState.COMMITTED if record.good else UpdateState.TRIAL
-        attempts = 0 if record.good else 1
+        wanted = Wanted(generation=found.generation, assignment=found.assignment, rollout_id=found.rollout_id)
+        state = UpdateState.COMMITTED if found.good else UpdateState.TRIAL
         with self._change():
-            self._see(record.generation)
-            self._insert(record.generation, record.assignment, record.rollout_id, state, slot=current.name, attempts=attempts)
-
-
-def _open_or_begin_again(path: Path) -> sqlite3.Connection:
-    """Raises DiskFull for what is not damage: no room, no permission, busy."""
-    try:
-        try:
-            return _open(path)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            aside = _set_aside(path)
-            log.error("update journal was damaged and is begun again", extra={"set_aside": str(aside), "error": str(error)})
-            return _open(path)
-    except sqlite3.OperationalError as error:
-        raise DiskFull(f"the update journal {path} cannot be opened ({error}): free some space") from error
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")  # NORMAL lost acknowledged rows in power cuts
-        db.executescript(_SCHEMA + floors.SCHEMA)
-        _migrate(db)
-        for row in db.execute(f"SELECT {_COLUMNS} FROM updates").fetchall():
-            _update(row)
-        if (found := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(found)
-    except ValueError as error:
-        db.close()
-        raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from error
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """A journal of an older agent, in place. Each step may be the last before a power cut."""
-    there = {row[1] for row in db.execute("PRAGMA table_info(updates)")}
-    for column, kind in _SINCE.items():
-        if column not in there:
-            db.execute(f"ALTER TABLE updates ADD COLUMN {column} {kind}")
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.damaged")
-    for suffix in ("", "-wal", "-shm"):
-        file = path.with_name(path.name + suffix)
-        if file.exists():
-            file.replace(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def _update(row: Sequence[object]) -> Update:
-    generation, name, version, digest, size, rollout_id, state, attempts, reason, slot, reference_ms, at_ms = row
-    assert isinstance(version, int) and isinstance(size, int) and isinstance(generation, int)  # the table is STRICT
-    assert isinstance(state, int) and isinstance(attempts, int) and isinstance(at_ms, int) and isinstance(reference_ms, float)
-    return Update(
-        generation=generation,
-        assignment=ModelAssignment(
-            name=ids.model_name(str(name)),
-            version=version,
-            manifest_digest=ids.digest(str(digest)),
-            manifest_size_bytes=size,
-        ),
-        rollout_id=str(rollout_id),
-        state=UpdateState(state),
-        attempts=attempts,
-        reason=str(reason),
-        slot=str(slot),
-        reference_ms=reference_ms,
-        at=from_ms(at_ms),
-    )
+            self._insert(found.component, wanted, state, place=found.place, attempts=int(not found.good))
+            self._see(found.generation)

@@ -21,9 +21,10 @@ from edge_agent.app.wakeup import Wakeup
 from edge_agent.app.watch import Watcher
 from edge_agent.core.budget import Budget
 from edge_agent.core.config import SpoolConfig, StreamsConfig
-from edge_agent.core.errors import AgentError, Permanent
+from edge_agent.core.errors import AgentError, Permanent, Restart
 from edge_agent.core.model import Frame, Happening, Outcome
 from edge_agent.core.ports import StreamStats
+from edge_agent.update.record import Effect
 from protos.contract.telemetry import Lane
 from tests.agent.app.test_perceive import active
 from tests.agent.app.test_threads import PIXELS, wait_until
@@ -94,10 +95,12 @@ class Whole:
             wakeup=self.wakeup,
             starts=Starts(folder / "starts"),
             streams=self.streams,
+            reboot=self._reboot,
             ends_with_source=ends_with_source,
         )  # fmt: skip
         self.agent = Agent(parts)
         self.error: AgentError | None = None
+        self.reboots, self.board_obeys = 0, True
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
@@ -105,6 +108,11 @@ class Whole:
             self.agent.run(self.signals)  # type: ignore[arg-type]  # no real signals in a test
         except AgentError as error:
             self.error = error
+
+    def _reboot(self) -> None:
+        self.reboots += 1
+        if self.board_obeys:
+            self.signals.received = "SIGTERM"
 
     def stop(self) -> None:
         self.signals.received = "SIGTERM"
@@ -253,3 +261,37 @@ def test_an_inference_that_hangs_ends_the_process_so_that_it_is_started_again(
     whole.thread.join(20)
     released.set()
     assert whole.error is not None and "has hung for 21 s" in str(whole.error)
+
+
+def test_an_update_that_needs_a_new_start_ends_the_agent_in_order(whole: Whole) -> None:
+    whole.thread.start()
+    wait_until(lambda: whole.network.running)
+    whole.agent.again(Effect.RESTART)
+    whole.thread.join(20)
+    assert isinstance(whole.error, Restart) and whole.reboots == 0
+    assert whole.network.stopped.is_set()
+    status = read_status(whole.device.folder)
+    assert status is not None and status["state"] == "stopped"
+    assert (whole.device.folder / "starts").read_bytes() == b"0", "it is no sudden end"
+
+
+def test_an_update_of_the_board_asks_for_its_new_start_and_waits_to_be_stopped(whole: Whole) -> None:
+    whole.thread.start()
+    whole.agent.again(Effect.REBOOT)
+    whole.thread.join(20)
+    assert (whole.reboots, whole.error) == (1, None)
+
+
+def test_a_signal_goes_before_what_an_update_asks_for(whole: Whole) -> None:
+    whole.signals.received = "SIGTERM"
+    whole.agent.again(Effect.REBOOT)
+    whole.thread.start()
+    whole.thread.join(20)
+    assert (whole.reboots, whole.error) == (0, None)
+
+
+def test_an_update_that_hangs_ends_the_agent(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole.device.engine, "oversee", lambda: "street:2 has hung in STAGED for 500 s")
+    whole.thread.start()
+    whole.thread.join(20)
+    assert whole.error is not None and "street:2 has hung" in str(whole.error)

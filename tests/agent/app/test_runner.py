@@ -64,7 +64,8 @@ def test_a_slot_is_verified_activated_and_watched(
     files = models.files(format)
     here = slot(tmp_path, files)
     assert runner.unrunnable(files.manifest) == ""
-    assert runner.verify(here) > 0
+    fit = runner.verify(here)
+    assert 0 < fit.p50_ms <= fit.p95_ms and fit.error <= 1 and fit.agreement == 1 and fit.peak_bytes > 1 << 20
     runner.activate(here)
     outcome = perceiver.see(frame())
     assert outcome is not None and outcome.model == digest_of(files.manifest_bytes)

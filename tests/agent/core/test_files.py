@@ -70,3 +70,10 @@ def test_a_sweep_removes_what_killed_writers_left_and_nothing_of_writers_at_work
         assert sorted(path.name for path in tmp_path.iterdir()) == [".busy.0.tmp", "whole"]
         files.write_atomic(tmp_path / "busy", b"beside it")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".busy.0.tmp", "busy", "whole"]
+
+
+def test_a_folder_is_made_with_all_it_lies_in_and_may_be_there_already(tmp_path: Path) -> None:
+    folder = tmp_path / "one" / "two" / "three"
+    files.make_folder(folder)
+    files.make_folder(folder)
+    assert folder.is_dir() and folder.stat().st_mode & 0o777 == 0o700

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.core.errors import BadModel
+from edge_agent.core.errors import BadModel, Unfit
 from edge_agent.infer.canary import try_model
 from protos.contract.manifest import Format
 from tests.agent.models import bundle, files, onnx_model, tflite_model
@@ -19,12 +19,13 @@ TIMEOUT_S = 60.0
 )
 def test_an_honest_model_passes_and_is_timed(format: Format, runtime: str | None, tmp_path: Path) -> None:
     result = try_model(*files(format).write(tmp_path), TIMEOUT_S, runtime=runtime)
-    assert result.max_error < 1e-4
-    assert 0 < result.latency_p50_ms <= result.latency_p95_ms
+    assert result.error < 1 and result.agreement == 1
+    assert 0 < result.p50_ms <= result.p95_ms
+    assert 20 << 20 < result.peak_bytes < 1 << 30, "an interpreter with a runtime, and no more"
 
 
 def test_several_threads_fit_into_the_limits(tmp_path: Path) -> None:
-    assert try_model(*files().write(tmp_path), TIMEOUT_S, threads=8).max_error < 1e-4
+    assert try_model(*files().write(tmp_path), TIMEOUT_S, threads=8).error < 1
 
 
 def test_a_runtime_that_crashes_takes_only_the_canary_with_it(tmp_path: Path) -> None:
@@ -83,8 +84,9 @@ def test_a_manifest_that_is_none_or_missing_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_whose_answers_are_wrong_is_refused_with_the_reason(tmp_path: Path) -> None:
     wrong = bundle(onnx_model(seed=5), Format.ONNX, files().golden)
-    with pytest.raises(BadModel, match="golden outputs are off by"):
+    with pytest.raises(Unfit, match="golden outputs are off by") as refused:
         try_model(*wrong.write(tmp_path), TIMEOUT_S)
+    assert refused.value.fit.error > 1 and refused.value.fit.peak_bytes > 20 << 20
 
 
 def test_a_model_that_takes_too_long_is_refused(tmp_path: Path) -> None:
@@ -96,4 +98,4 @@ def test_the_canary_sees_none_of_the_agents_environment(tmp_path: Path, monkeypa
     """A spoiled variable would stop Python itself from starting."""
     monkeypatch.setenv("PYTHONSTARTUP", "/nowhere")
     monkeypatch.setenv("PYTHONIOENCODING", "no-such-encoding")
-    assert try_model(*files().write(tmp_path), TIMEOUT_S).max_error < 1e-4
+    assert try_model(*files().write(tmp_path), TIMEOUT_S).error < 1

@@ -260,7 +260,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(runtimes: Runtimes) -> None:
 
 def test_a_model_that_hangs_on_what_the_device_sees_loses_its_worker_and_not_the_agent(runtimes: Runtimes) -> None:
     trap = traps.hangs_on_white()
-    assert canary.try_model(*trap.write(runtimes.folder), 60.0).max_error < 1e-4
+    assert canary.try_model(*trap.write(runtimes.folder), 60.0).error < 1
     runtime = runtimes.real(trap, limits=Limits(hang_s=1.0), pauses=Backoff(0.001, 0.001))
     good, pid = runtime.run(TENSOR), runtime.pid
     with pytest.raises(InferenceError, match="an inference took longer than 1 s"):

@@ -16,10 +16,10 @@ import pytest
 from edge_agent.core.errors import Absent, AgentError, ConfigError, Corrupt, DiskFull, Endless, LinkDown, Refused, TooSlow
 from edge_agent.core.model import Capture
 from edge_agent.core.ports import Repository
-from edge_agent.sync import hub as hub_module
 from edge_agent.sync.hub import GrpcHub
 from edge_agent.sync.identity import Identity
 from edge_agent.sync.pace import Pace
+from edge_agent.sync.part import Part
 from protos.contract.ids import digest_of
 from protos.contract.manifest import Blob
 from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc, trust_pb2, trust_pb2_grpc
@@ -271,10 +271,10 @@ def test_a_slow_link_that_keeps_the_lowest_rate_is_left_alone(identity: Identity
 def test_a_full_disk_is_said_so_and_the_partial_file_makes_room(
     hub: GrpcHub, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(hub_module, "_take", full)
+    monkeypatch.setattr(Part, "take", full)
     with pytest.raises(DiskFull):
         hub.download(BLOB, path)
     assert not part(path).exists()

@@ -1,7 +1,9 @@
 """An agent around the engine that does exactly what it is told, and a hub that lives in a dictionary, with real signatures."""
 
+import contextlib
+import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +13,21 @@ from edge_agent.core.config import UpdateConfig
 from edge_agent.core.errors import Absent, AgentError, BadModel, Endless, LinkDown, NoTrust, Refused
 from edge_agent.core.model import Capture, Happening
 from edge_agent.core.ports import Repository as Metadata
+from edge_agent.update.components.model import ModelInstaller
 from edge_agent.update.engine import UpdateEngine
+from edge_agent.update.fetch import Fetcher
+from edge_agent.update.installer import Installer
 from edge_agent.update.journal import Journal
 from edge_agent.update.probation import Vitals
+from edge_agent.update.record import Assignment, Component, Effect, Wanted, wanted_by
 from edge_agent.update.slots import Slot, Slots
-from edge_agent.update.surroundings import Anchor, Surroundings
+from edge_agent.update.surroundings import Anchor, Interlock, Surroundings
 from edge_agent.update.trust import Trust
 from protos.contract import codec
 from protos.contract.ids import Digest, device_id, digest_of, model_name, tenant_id
 from protos.contract.manifest import (
     Blob,
+    Chunks,
     ClassificationSpec,
     Format,
     GoldenRef,
@@ -29,17 +36,19 @@ from protos.contract.manifest import (
     Precision,
     PreprocessSpec,
 )
-from protos.contract.twin import DesiredTwin, ModelAssignment
+from protos.contract.sources import BlobSource
+from protos.contract.twin import DesiredTwin, Fit, ModelAssignment
 from protos.contract.update import UpdateState
 from tests.agent.clocks import ManualClock
 from tests.conformance.repository import Ask, Repository
 
 CONFIG = UpdateConfig(probation_s=10.0, probation_inferences=20, max_attempts=3, fetch_timeout_s=600.0, disk_reserve_bytes=1000)
 HEALTHY = Vitals(inferences=100, latency_p95_ms=1.0)
+FIT = Fit(p50_ms=0.5, p95_ms=1.0, peak_bytes=1 << 20, error=0.1, agreement=1.0)
 
 
 DEVICE, TENANT, BOARD = device_id("cam-1"), tenant_id("default"), "camera-x86"
-Desired = tuple[int, ModelAssignment | None]
+Desired = tuple[int, Assignment | None]
 
 
 @dataclass
@@ -60,7 +69,7 @@ class FakeHub:
     before: Callable[[Blob], None] = lambda blob: None
     closed: bool = False
 
-    def download(self, blob: Blob, path: Path) -> None:
+    def download(self, blob: Blob, path: Path, *, chunks: Chunks | None = None, url: str = "") -> None:
         self.before(blob)
         if self.faults:
             raise self.faults.popleft()
@@ -87,6 +96,9 @@ class FakeHub:
         answer = self.repository.director.answer(ask, self.repository.promote(model).targets if model else ())
         return self.forge(ask, answer) if self.forge else answer
 
+    def locate(self, digest: Digest, have: Sequence[Digest], max_decode_bytes: int) -> Sequence[BlobSource]:
+        return ()
+
     def upload(self, capture: Capture) -> None:
         raise AssertionError("an update uploads nothing")
 
@@ -110,12 +122,12 @@ class FakeRunner:
     def unrunnable(self, manifest: Manifest) -> str:
         return self.refuses
 
-    def verify(self, slot: Slot) -> float:
+    def verify(self, slot: Slot) -> Fit:
         self.verified += 1
         self.during_verify()
         if slot.model.read_bytes() in self.bad_golden:
             raise BadModel("golden outputs are off by 7, tolerated are 0.1")
-        return 1.0
+        return FIT
 
     def activate(self, slot: Slot | None) -> None:
         model = slot.model.read_bytes() if slot is not None else None
@@ -153,6 +165,12 @@ class Release:
         """Of a rollout of its own."""
         return DesiredTwin(generation=generation, model=self.assignment, rollout_id=f"r{generation}")
 
+    def wanted(self, generation: int) -> Wanted:
+        """The same, as the journal takes it."""
+        wanted = wanted_by(self.desired(generation), Component.MODEL)
+        assert wanted is not None
+        return wanted
+
     def publish(self, repository: Repository) -> None:
         if self.assignment not in repository.releases:
             named = SimpleNamespace(name=self.assignment.name, version=self.version, format=Format.ONNX)
@@ -180,7 +198,14 @@ def release(version: int, *, size: int = 3000) -> Release:
 class Device:
     """One data folder; ``restart`` is what a power cut and a boot leave of everything else."""
 
-    def __init__(self, folder: Path, config: UpdateConfig = CONFIG, repository: Repository | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: UpdateConfig = CONFIG,
+        repository: Repository | None = None,
+        *,
+        others: Sequence[Installer] = (),
+    ) -> None:
         self.folder = folder
         self.config = config
         self.clock = ManualClock()
@@ -195,35 +220,47 @@ class Device:
         self.free_bytes = 1 << 30
         self.online = True
         self.on_change: Callable[[], None] = lambda: None
+        self.interlocks: list[Interlock] = []
+        self.asked_for: list[Effect] = []  # of whoever starts the agent
+        self.others: Callable[[], Sequence[Installer]] = lambda: others  # beside the model's
         self.start()
 
-    def start(self, *, suspect: bool = False) -> None:
+    def start(self, *, suspect: bool = False, fall_back: bool = False) -> None:
         self.slots = Slots(self.folder / "models")
-        self.journal = Journal(self.folder / "updates.sqlite", self.slots, self.clock)
+        fetcher = Fetcher(
+            lambda: self.hub,
+            unrunnable=self.runner.unrunnable,
+            free_bytes=lambda path: self.free_bytes,
+            reserve_bytes=self.config.disk_reserve_bytes,
+        )
+        model = ModelInstaller(self.slots, self.runner, fetcher, self.config, self.clock, self.told.append)
+        self.installers: list[Installer] = [model, *self.others()]
+        found = [each for installer in self.installers if (each := installer.found()) is not None]
+        self.journal = Journal(self.folder / "updates.sqlite", found, self.clock)
         self.trust = Trust(self.folder / "trust", self.journal.floors, self.clock)
+        self.asked_for.clear()
         self.engine = UpdateEngine(
-            self.slots,
+            self.installers,
             self.journal,
             self.config,
             Surroundings(
-                runner=self.runner,
-                connect=lambda: self.hub,
                 anchor=self.anchor,
                 verifier=lambda: self.trust,
                 online=lambda: self.online,
                 clock=self.clock,
-                free_bytes=lambda path: self.free_bytes,
                 changed=self._changed,
                 tell=self.told.append,
-                backoff=Backoff(0.5, 60.0, lambda: 1.0),
+                backoff=lambda: Backoff(0.5, 60.0, lambda: 1.0),
+                again=self.asked_for.append,
+                interlocks=self.interlocks,
             ),
         )
-        self.engine.boot(suspect=suspect)
+        self.engine.boot(suspect=suspect, fall_back=fall_back)
 
-    def restart(self, *, suspect: bool = False) -> None:
+    def restart(self, *, suspect: bool = False, fall_back: bool = False) -> None:
         self.journal.close()
         self.runner = FakeRunner(health=self.runner.health, bad_load=self.runner.bad_load, bad_golden=self.runner.bad_golden)
-        self.start(suspect=suspect)
+        self.start(suspect=suspect, fall_back=fall_back)
 
     def serve(self, *releases: Release) -> None:
         for each in releases:
@@ -276,3 +313,26 @@ class Device:
         if self.engine.standing.update is not None:
             self.states.append(self.engine.standing.update.state)
         self.on_change()
+
+
+def as_of_models_alone(path: Path, *, floors: bool = True) -> None:
+    """Make the journal at ``path`` what an agent that updated nothing but models would have left; ``floors``: it had these."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        releases = ", series TEXT NOT NULL DEFAULT '', release INTEGER NOT NULL DEFAULT 0" if floors else ""
+        db.executescript(
+            f"""CREATE TABLE older (
+                generation INTEGER PRIMARY KEY,
+                name TEXT NOT NULL, version INTEGER NOT NULL, manifest_digest TEXT NOT NULL,
+                manifest_size_bytes INTEGER NOT NULL, rollout_id TEXT NOT NULL, state INTEGER NOT NULL,
+                attempts INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', slot TEXT NOT NULL DEFAULT '',
+                reference_ms REAL NOT NULL DEFAULT 0, at_ms INTEGER NOT NULL{releases}
+            ) STRICT;"""
+        )
+        kept = "generation, name, CAST(version AS INTEGER), digest, size_bytes, rollout_id, state, attempts, reason, place"
+        kept += ", 2.5, at_ms"
+        kept += ", series, release" if floors else ""
+        db.execute(f"INSERT INTO older SELECT {kept} FROM updates WHERE component = 'model'")
+        db.execute("DROP TABLE updates")
+        db.execute("ALTER TABLE older RENAME TO updates")
+        for table in ("trust_anchors", "version_floors", "release_floors", "time_floor") if not floors else ():
+            db.execute(f"DROP TABLE {table}")

@@ -14,7 +14,7 @@ import pytest
 from edge_agent.core.errors import LinkDown
 from edge_agent.update.journal import Journal
 from edge_agent.update.slots import Slots
-from protos.contract.manifest import Blob
+from protos.contract.manifest import Blob, Chunks
 from protos.contract.update import UpdateState as S
 from tests.agent.clocks import ManualClock
 from tests.agent.update.parts import CONFIG, TENANT, Device, FakeHub, Release, release
@@ -33,7 +33,7 @@ FORK.set_forkserver_preload([__name__])
 class ChunkedHub(FakeHub):
     """Writes as a real download does: in pieces, to a partial file that a later try goes on with."""
 
-    def download(self, blob: Blob, path: Path) -> None:
+    def download(self, blob: Blob, path: Path, *, chunks: Chunks | None = None, url: str = "") -> None:
         data = self.blobs[blob.digest]
         partial = path.with_name(path.name + ".part")
         with partial.open("ab") as file:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused
-from edge_agent.update.engine import AGAIN_S, HELD_BACK_S, IDLE_S
+from edge_agent.update.components.model import AGAIN_S, HELD_BACK_S
+from edge_agent.update.line import IDLE_S
 from edge_agent.update.probation import Vitals
+from edge_agent.update.record import Component
 from protos.contract.twin import DesiredTwin
 from protos.contract.update import UpdateState as S
 from tests.agent.update.parts import CONFIG, HEALTHY, Device, release
@@ -254,7 +256,7 @@ def test_a_newer_generation_supersedes_what_is_not_active_yet(equipped: Device, 
     equipped.serve(TWO, THREE)
     equipped.engine.offer(TWO.desired(2))
     if state is S.OFFERED:
-        equipped.journal.offer(TWO.desired(2))
+        equipped.journal.offer(Component.MODEL, TWO.wanted(2))
     equipped.settle(until=state)
     equipped.engine.offer(THREE.desired(3))
     equipped.settle()

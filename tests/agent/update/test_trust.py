@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -29,16 +28,17 @@ from edge_agent.core.errors import (
     WrongHardware,
 )
 from edge_agent.core.ports import Repository as Metadata
-from edge_agent.update.engine import IDLE_S, ROOTS_S
+from edge_agent.update.fetching import ROOTS_S
 from edge_agent.update.floors import MAX_NUMBER
 from edge_agent.update.journal import Journal
-from edge_agent.update.slots import Slots
+from edge_agent.update.line import IDLE_S
+from edge_agent.update.record import Component
 from edge_agent.update.surroundings import Approved
 from edge_agent.update.trust import Trust
 from protos.contract.telemetry import to_ms
 from protos.contract.twin import DesiredTwin
 from protos.contract.update import UpdateState as S
-from tests.agent.update.parts import Device, Release, release
+from tests.agent.update.parts import Device, Release, as_of_models_alone, release
 from tests.conformance.repository import Ask, Repository, customised, forged, key
 
 ONE, TWO, THREE = release(1), release(2), release(3)
@@ -356,7 +356,7 @@ def test_a_damaged_cache_costs_downloads_and_opens_no_way_back(device: Device, d
     assert len(truth) >= 6
     for path in truth:
         path.write_bytes(DAMAGES[damage](truth[path]))
-    old = Journal(device.folder / "updates.sqlite", Slots(device.folder / "models"), device.clock)
+    old = Journal(device.folder / "updates.sqlite", (), device.clock)
     serve(device, "timestamp.json", before["timestamp.json"])
     with pytest.raises(RollbackRefused):
         Trust(device.folder / "trust", old.floors, device.clock).check(device.hub, device.anchor(), TWO.assignment, 2)
@@ -408,7 +408,7 @@ def test_floors_that_cannot_be_written_stop_the_update(device: Device) -> None:
 
 
 def test_a_journal_in_memory_has_no_floors_to_trust(device: Device) -> None:
-    memory = Journal(None, Slots(device.folder / "models"), device.clock)
+    memory = Journal(None, (), device.clock)
     with pytest.raises(DiskFull, match="start the agent again"):
         Trust(device.folder / "trust", memory.floors, device.clock).check(device.hub, device.anchor(), TWO.assignment, 2)
 
@@ -523,7 +523,7 @@ def test_a_release_that_failed_is_no_floor(device: Device) -> None:
 
 def test_the_floor_of_releases_outlives_a_restart_and_the_forgotten_updates(device: Device) -> None:
     device.install(TWO, 2)
-    device.journal.forget()
+    device.journal.forget(Component.MODEL)
     device.restart()
     assert device.journal.floors.release("models/default/street") == 2
 
@@ -690,15 +690,14 @@ def test_a_failed_update_is_not_tried_again_for_a_twin_that_changes_nothing_abou
 # -- the journal of an older agent ----------------------------------------------------------------------------------------
 
 
-def test_a_journal_of_an_older_agent_opens_in_place(device: Device) -> None:
+@pytest.mark.parametrize("floors", [False, True], ids=["before there were floors", "before there were components"])
+def test_a_journal_of_an_older_agent_opens_in_place(device: Device, floors: bool) -> None:
     device.journal.close()
-    with sqlite3.connect(device.folder / "updates.sqlite") as db:
-        for table in ("trust_anchors", "version_floors", "release_floors", "time_floor"):
-            db.execute(f"DROP TABLE {table}")
-        for column in ("series", "release"):
-            db.execute(f"ALTER TABLE updates DROP COLUMN {column}")
+    as_of_models_alone(device.folder / "updates.sqlite", floors=floors)
     device.start()
     assert (device.state, device.runner.running) == (S.COMMITTED, ONE.model)
+    assert device.engine.standing.generation == 1
+    assert device.journal.floors.release("models/default/street") == (1 if floors else 0)
     device.install(TWO, 2)
     assert device.journal.floors.release("models/default/street") == 2
     assert not (device.folder / "updates.sqlite.damaged").exists()

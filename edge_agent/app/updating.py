@@ -1,0 +1,138 @@
+"""The update engine, with an installer for all that can be replaced on this device."""
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.app import packages
+from edge_agent.app.packages import Means
+from edge_agent.app.perceive import Perceiver
+from edge_agent.core.backoff import Backoff
+from edge_agent.core.clock import Clock
+from edge_agent.core.config import AgentConfig
+from edge_agent.core.errors import DiskFull
+from edge_agent.core.model import Happening
+from edge_agent.core.ports import Hub
+from edge_agent.update import interlocks
+from edge_agent.update.components.config import ConfigInstaller
+from edge_agent.update.components.model import ModelInstaller
+from edge_agent.update.engine import UpdateEngine
+from edge_agent.update.fetch import Fetcher
+from edge_agent.update.installer import Installer
+from edge_agent.update.journal import Journal
+from edge_agent.update.overlay import Overlay
+from edge_agent.update.record import Effect
+from edge_agent.update.slots import Slots
+from edge_agent.update.surroundings import Anchor, Runner, Surroundings, Verifier
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The rest of the agent, as updates need it."""
+
+    config: AgentConfig
+    config_path: Path | None  # agent.yaml
+    overlay: Overlay
+    slots: Slots
+    runner: Runner
+    perceiver: Perceiver
+    clock: Clock
+    connect: Callable[[], Hub]
+    connected: Callable[[], bool]  # the broker is reached now
+    changed: Callable[[], None]
+    tell: Callable[[Happening], None]
+    again: Callable[[Effect], None]
+    turn: threading.Lock  # of all that verify releases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Updating:
+    engine: UpdateEngine
+    journal: Journal
+    fetcher: Callable[[], Fetcher]  # a new one: each is cut by itself
+
+
+def build(given: Given) -> Updating:
+    """Raises ConfigError."""
+    config, clock = given.config, given.clock
+
+    def fetcher() -> Fetcher:
+        return Fetcher(
+            given.connect,
+            unrunnable=given.runner.unrunnable,
+            free_bytes=lambda folder: shutil.disk_usage(folder).free,
+            reserve_bytes=config.update.disk_reserve_bytes,
+            delta_memory_bytes=config.update.delta_memory_bytes,
+        )
+
+    installers = _installers(given, fetcher)
+    journal = _journal(config.data_dir, installers, clock)
+    engine = UpdateEngine(
+        installers,
+        journal,
+        config.update,
+        Surroundings(
+            anchor=lambda: _anchor(config.data_dir),
+            verifier=lambda: _verifier(config.data_dir, journal, clock, given.turn),
+            online=given.connected,
+            clock=clock,
+            changed=given.changed,
+            tell=given.tell,
+            backoff=lambda: Backoff(config.sync.backoff_min_s, config.sync.backoff_max_s),
+            again=given.again,
+            interlocks=interlocks.of(config.update, clock),
+        ),
+    )
+    return Updating(engine=engine, journal=journal, fetcher=fetcher)
+
+
+def _installers(given: Given, fetcher: Callable[[], Fetcher]) -> list[Installer]:
+    config = given.config
+    model = ModelInstaller(
+        given.slots,
+        given.runner,
+        fetcher(),
+        config.update,
+        given.clock,
+        given.tell,
+        golden_timeout_s=config.infer.golden_timeout_s,
+    )
+    means = Means(
+        config=config,
+        config_path=given.config_path,
+        clock=given.clock,
+        perceiver=given.perceiver,
+        connected=given.connected,
+        again=given.again,
+        fetcher=fetcher,
+    )
+    check = ("--config", str(given.config_path.absolute())) if given.config_path is not None else ()
+    overlay = ConfigInstaller(given.overlay, fetcher(), packages.trial(means), check)
+    return [model, overlay, *packages.installers(means)]
+
+
+def _journal(data_dir: Path, installers: list[Installer], clock: Clock) -> Journal:
+    """On a disk too full for a journal the agent runs what is there, with a journal in memory."""
+    found = [each for installer in installers if (each := installer.found()) is not None]
+    try:
+        return Journal(data_dir / "updates.sqlite", found, clock)
+    except DiskFull as error:
+        log.error("the update journal is kept in memory", extra={"error": str(error)})
+        return Journal(None, found, clock)
+
+
+def _anchor(data_dir: Path) -> Anchor:
+    from edge_agent.app import trust  # late: it brings TLS
+
+    return trust.anchor(data_dir)
+
+
+def _verifier(data_dir: Path, journal: Journal, clock: Clock, turn: threading.Lock) -> Verifier:
+    from edge_agent.app import trust  # late, as above, and TUF besides
+
+    return trust.verifier(data_dir, journal.floors, clock, turn)

@@ -1,0 +1,1 @@
+"""What can be replaced on a device, each behind the port ``installer.Installer``."""

@@ -1,0 +1,173 @@
+"""The agent's configuration: a YAML file from the hub over the device's own, tried by starting the agent with it."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from edge_agent.core.errors import BadPackage
+from edge_agent.update.components.trial import Trial
+from edge_agent.update.fetch import Fetcher
+from edge_agent.update.floors import Release
+from edge_agent.update.installer import Permit
+from edge_agent.update.overlay import MAX_BYTES, Overlay
+from edge_agent.update.probation import Verdict
+from edge_agent.update.record import Component, Effect, Found, Update
+from edge_agent.update.shelf import Berth, ShelfRecord
+from protos.contract.twin import PackageAssignment
+
+IDLE_S = 3600.0
+CHECK_S = 120.0  # to import everything on a small board
+_SPARE_S = 60.0
+_MAX_WORDS = 400  # characters of what a check said
+
+
+class ConfigInstaller:
+    """See ``installer.Installer``. ``overlay`` has decided what this process runs with, before it was built."""
+
+    component = Component.CONFIG
+    verify_s = CHECK_S + _SPARE_S
+    activate_s = _SPARE_S
+
+    def __init__(self, overlay: Overlay, fetcher: Fetcher, trial: Trial, check: Sequence[str]) -> None:
+        """``check``: arguments by which ``edge_agent.app.check`` finds this device's configuration."""
+        self._overlay, self._shelf = overlay, overlay.shelf
+        self._fetcher, self._trial, self._check = fetcher, trial, tuple(check)
+        self._damaged = False
+
+    def running(self) -> PackageAssignment | None:
+        return self._overlay.running
+
+    def found(self) -> Found | None:
+        current = self._shelf.current()
+        record = self._shelf.record(current) if current is not None else None
+        if current is None or record is None:
+            return None
+        return Found(
+            component=self.component,
+            generation=record.generation,
+            assignment=record.assignment,
+            place=current.name,
+            good=record.good,
+            rollout_id=record.rollout_id,
+        )
+
+    def boot(self, trial: Update | None, *, suspect: bool) -> str:
+        fall = self._overlay.fall()
+        if fall is None:
+            return ""
+        if trial is None:
+            self._damaged = fall.damaged
+            self._overlay.forget()
+            return "" if fall.damaged else fall.reason
+        return fall.reason if fall.digest in ("", _package(trial).digest) else ""
+
+    def tend(self) -> float:
+        return IDLE_S
+
+    def failing(self) -> str:
+        return ""
+
+    def damaged(self) -> bool:
+        damaged, self._damaged = self._damaged, False
+        return damaged
+
+    # -- in the order of an update ----------------------------------------------------------------------------------------
+
+    def place(self, update: Update) -> str:
+        current = self._shelf.current()
+        return "b" if current is not None and current.name == "a" else "a"
+
+    def present(self, update: Update) -> str:
+        current = self._shelf.current()
+        record = self._shelf.record(current) if current is not None else None
+        if current is None or record is None or not record.good or record.assignment != update.assignment:
+            return ""
+        if self.running() != update.assignment:
+            return ""
+        self._shelf.prepare(current, _record(update))
+        return current.name
+
+    def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
+        package, berth = _package(update), self._berth(update)
+        self._shelf.prepare(berth, _record(update))
+        approved = self._fetcher.fetch(
+            berth.file,
+            package,
+            approve=lambda hub: permit.package(hub, package),
+            called_off=called_off,
+            max_bytes=MAX_BYTES,
+        )
+        return approved.release
+
+    def cut(self) -> None:
+        self._fetcher.cut()
+
+    def progress(self, update: Update) -> int:
+        return self._shelf.bytes_in(self._berth(update))
+
+    def verify(self, update: Update) -> None:
+        """The agent's own loader reads it, with the device's files under it, in a process of its own."""
+        berth = self._berth(update)
+        self._shelf.check(berth)
+        command = [sys.executable, "-m", "edge_agent.app.check", *self._check, "--overlay", str(berth.file)]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise BadPackage(f"its check took longer than {CHECK_S:.0f} s") from error
+        if done.returncode != 0:
+            words = " ".join(done.stderr.decode("utf-8", "replace").split())[-_MAX_WORDS:]
+            raise BadPackage(f"it cannot be used here: {words or f'its check ended with {done.returncode}'}")
+
+    def check(self, update: Update) -> None:
+        self._shelf.check(self._berth(update))
+
+    def activate(self, update: Update) -> Effect:
+        berth = self._berth(update)
+        if self._shelf.current() != berth:
+            self._shelf.check(berth)
+            self._trial.begin()
+            self._overlay.forget()  # starts and falls of another time
+            self._shelf.mark(berth, good=False)  # on trial: its starts are counted
+            self._shelf.activate(berth)
+            return Effect.RESTART
+        return Effect.NOW if self.running() == update.assignment else Effect.RESTART
+
+    def judge(self, update: Update, elapsed_s: float) -> Verdict:
+        return self._trial.judge(elapsed_s)
+
+    def commit(self, update: Update) -> None:
+        self._shelf.mark(self._berth(update), good=True)
+        self._overlay.forget()
+
+    def withdraw(self, update: Update) -> None:
+        """Only a new start brings the other configuration."""
+
+    def roll_back(self, update: Update) -> Effect:
+        berth = self._berth(update)
+        if self._shelf.current() == berth:
+            self._shelf.activate(self._shelf.fallback(than=berth))
+        self._shelf.mark(berth, good=False)
+        self._overlay.forget()
+        return Effect.RESTART if self.running() == update.assignment else Effect.NOW
+
+    def fall_back(self, reason: str) -> Effect | None:
+        current = self._shelf.current()
+        if current is None:
+            return None
+        self._shelf.activate(self._shelf.fallback(than=current))  # the device's own is always there
+        self._shelf.mark(current, good=False)
+        return Effect.RESTART
+
+    # -- pieces -----------------------------------------------------------------------------------------------------------
+
+    def _berth(self, update: Update) -> Berth:
+        return self._shelf.slot(update.place or self.place(update))
+
+
+def _package(update: Update) -> PackageAssignment:
+    assert isinstance(update.assignment, PackageAssignment)  # the journal's rows of this component hold nothing else
+    return update.assignment
+
+
+def _record(update: Update) -> ShelfRecord:
+    return ShelfRecord(assignment=_package(update), generation=update.generation, rollout_id=update.rollout_id)
