@@ -28,15 +28,20 @@ from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.deltas import DeltaService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.folding import Fold
+from cloud_hub.services.gate_judge import GateJudge
 from cloud_hub.services.notices import Outbox
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.revocation import Revocation
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.shadow import ShadowService
+from cloud_hub.services.sources import DELTAS, SourceService
 from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
@@ -45,14 +50,18 @@ from cloud_hub.services.users import UserService
 from cloud_hub.store import events, quarantine, stream_windows
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database, Tx
+from cloud_hub.store.web import open_web
 from cloud_hub.trust.authority import Authority
 from edge_agent.core.beats import Beats
 from edge_agent.core.clock import Clock, SystemClock
 
 _SPILL = "query-spill"
 _ALERT_TICK_S = 10.0  # a look at ten thousand devices takes most of a second of one core
+_COPIES_TICK_S = 1.0
+_DELTAS_TICK_S = 1.0
 _DRIFT_TICK_S = 1.0
 _FOLD_TICK_S = 0.5
+_GATES_TICK_S = 2.0
 _REVOCATION_TICK_S = 1.0  # a revoked device is off the broker within five
 _RENEWAL_TICK_S = 60.0
 _ROLLOUT_TICK_S = 1.0  # soak times are given in seconds
@@ -83,11 +92,14 @@ class Hub:
     dispatcher: Dispatcher
 
 
-def assemble(config: HubConfig, config_path: Path | None) -> Hub:
-    """``config_path`` is what job processes read their configuration from. Raises HubError."""
+def assemble(config: HubConfig, config_path: Path | None, *, epoch: int | None = None) -> Hub:
+    """``config_path`` is what job processes read their configuration from. ``epoch``: of the term in which all of it writes.
+
+    Raises HubError.
+    """
     clock = SystemClock()
     steady = SteadyClock(clock)
-    database, authority = setup.open_database(config), setup.open_authority(config, steady)
+    database, authority = setup.open_database(config, epoch=epoch), setup.open_authority(config, steady)
     itself = HubItself(_certificates(config.data_dir), clock)
     sinks = open_sinks(config.alerts, itself.publish)
     services = make_services(config, database, authority, clock, sinks, itself.figures, steady)
@@ -109,7 +121,7 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
     beats = Beats(clock)
     outbox = Outbox(database, clock, group_s=config.alerts.group_s, give_up_s=config.alerts.give_up_s)
     dispatcher = Dispatcher(outbox, sinks)
-    runner = JobRunner(services.training, config.training, config_path=config_path, data_dir=config.data_dir)
+    runner = JobRunner(services.training, config.training, config_path=config_path, data_dir=config.data_dir, epoch=epoch)
     return Hub(
         config=config,
         clock=clock,
@@ -125,8 +137,11 @@ def assemble(config: HubConfig, config_path: Path | None) -> Hub:
             "alerts": (_ALERT_TICK_S, services.alerts.tick),
             "audit": (_AUDIT_TICK_S, services.audit.tick),
             "archive": (config.telemetry.compact_every_s, _upkeep(config, database, clock).tick),
+            "copies": (_COPIES_TICK_S, services.sources.tick),
+            "deltas": (_DELTAS_TICK_S, services.deltas.tick),
             "drift": (_DRIFT_TICK_S, services.drift.tick),
             "fold": (_FOLD_TICK_S, Fold(database, config.drift, clock, listeners=(services.alerts,), metrics=metrics).tick),
+            "gates": (_GATES_TICK_S, GateJudge(database, _engine(config), clock).tick),
             "renewal": (_RENEWAL_TICK_S, lambda _: revocation.renew(steady.now())),
             "revocation": (_REVOCATION_TICK_S, lambda _: revocation.tick(steady.now())),
             "rollouts": (_ROLLOUT_TICK_S, services.rollouts.tick),
@@ -162,6 +177,10 @@ def _upkeep(config: HubConfig, database: Database, clock: Clock) -> Upkeep:
     return Upkeep(database, files, config.telemetry, clock, forget=(events.forget, stream_windows.forget, _forget_quarantined))
 
 
+def _engine(config: HubConfig) -> Engine:
+    return Engine(open_files(config.telemetry, config.data_dir), config.telemetry, config.data_dir / _SPILL)
+
+
 def _certificates(folder: Path) -> dict[str, Path]:
     """Those that are renewed by starting the hub again, or never."""
     tls = folder / "broker" / "tls"
@@ -179,11 +198,13 @@ def make_services(
 ) -> Services:
     """``steady``: the time of what is signed or expires; default: ``clock``."""
     steady = steady or clock
-    artifacts = ArtifactStore(config.data_dir / "artifacts")
-    files = open_files(config.telemetry, config.data_dir)
+    folder = config.data_dir / "artifacts"
+    artifacts = ArtifactStore(folder)
+    deltas = DeltaService(database, artifacts, ArtifactStore(folder / DELTAS), config.artifacts, clock)
     access = AccessService(database, steady)
     fleet = FleetService(database, clock, on_revoked=access.changed)
     registry = RegistryService(database, artifacts, clock)
+    packages = PackageService(database, artifacts, clock)
     training = TrainingService(database, clock, config.training)
 
     def retrain(episode: DriftEpisode) -> str:
@@ -197,12 +218,16 @@ def make_services(
         enrollment=EnrollmentService(database, authority, steady, config, on_revoked=access.changed),
         fleet=fleet,
         registry=registry,
+        packages=packages,
         artifacts=artifacts,
-        rollouts=RolloutService(database, registry, fleet, clock),
+        deltas=deltas,
+        sources=SourceService(database, registry, artifacts, deltas, open_web(config.artifacts, folder), clock),
+        rollouts=RolloutService(database, registry, fleet, clock, packages),
+        shadows=ShadowService(database, registry, fleet, clock),
         training=training,
         datasets=DatasetService(database, artifacts, clock),
         telemetry=TelemetryService(database, clock),
-        readings=ReadingsService(database, Engine(files, config.telemetry, config.data_dir / _SPILL), clock),
+        readings=ReadingsService(database, _engine(config), clock),
         drift=DriftService(database, config.drift, retrain, clock),
         streams=StreamService(database, clock),
         alerts=AlertService(database, config.alerts, clock, sinks, figures),
@@ -212,9 +237,10 @@ def make_services(
 def make_ingest_services(config: HubConfig, database: Database, clock: Clock) -> IngestServices:
     """For a process that only ingests."""
     fleet = FleetService(database, clock)
-    registry = RegistryService(database, ArtifactStore(config.data_dir / "artifacts"), clock)
+    artifacts = ArtifactStore(config.data_dir / "artifacts")
+    registry, packages = RegistryService(database, artifacts, clock), PackageService(database, artifacts, clock)
     return IngestServices(
         fleet=fleet,
-        rollouts=RolloutService(database, registry, fleet, clock),
+        rollouts=RolloutService(database, registry, fleet, clock, packages),
         telemetry=TelemetryService(database, clock),
     )

@@ -39,14 +39,17 @@ class JobRunner:
         config_path: Path | None,
         data_dir: Path,
         worker: tuple[str, ...] = WORKER,
+        epoch: int | None = None,
     ) -> None:
-        """``worker`` is a command that takes ``--job``, ``--parent`` and ``--config``, and works in ``data_dir/work/ID``."""
+        """``worker`` is a command that takes ``--job``, ``--parent``, ``--config`` and, where there is one, the ``--epoch`` in
+        which it may write, and works in ``data_dir/work/ID``."""
         self._training = training
         self._config = config
         self._config_path = config_path
         self._logs = data_dir / "jobs"
         self._scratch = data_dir / "work"
         self._worker = worker
+        self._epoch = epoch
         self._unsettled = "the worker died with the hub"  # why a job may be running that no worker works on
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-runner", daemon=True)
@@ -87,6 +90,8 @@ class JobRunner:
         command = [*self._worker, "--job", job.id, "--parent", str(os.getpid())]
         if self._config_path is not None:
             command += ["--config", str(self._config_path)]
+        if self._epoch is not None:
+            command += ["--epoch", str(self._epoch)]
         with (self._logs / f"{job.id}.log").open("ab") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
         log.info("job started", extra={"job": job.id, "model": job.model, "pid": process.pid})

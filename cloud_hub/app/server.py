@@ -7,11 +7,10 @@ import logging
 import os
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from cloud_hub.app import bootstrap, monitor, scheduler, setup
+from cloud_hub.app import bootstrap, leader, monitor, scheduler, setup
 from cloud_hub.core.config import GrpcConfig, HubConfig
 from cloud_hub.core.errors import Conflict, NotReady
 from cloud_hub.ingest.intake import tune_process
@@ -26,36 +25,38 @@ _LOOP_HUNG_S = 60.0
 
 
 def serve(config: HubConfig, config_path: Path | None, *, insecure_dev: bool = False) -> None:
-    """Run until SIGTERM or SIGINT.
+    """Stand by while another hub leads, then run, until SIGTERM or SIGINT.
 
     ``insecure_dev``: the port for tokens speaks plain text.
 
     Raises:
         Invalid: ``insecure_dev`` on an address that others can reach.
-        Conflict: another hub runs on this data folder or this database, or took the database while it was away.
+        Conflict: another hub runs on this data folder or this SQLite database, or took over while the database was away or this
+            process was stopped; or the database is that of another authority.
         HubError: a part cannot start; the message says which and why.
     """
     setup.make_folder(config)
-    with _only_hub(config.data_dir), _only_hub_of_database(config):
-        setup.initialise(config)
-        asyncio.run(_serve(config, config_path, insecure_dev))
+    notify = service_manager()
+    with _only_hub(config.data_dir), leader.leading(config, notify) as epoch:
+        if epoch is not None:
+            asyncio.run(_serve(config, config_path, insecure_dev, epoch, notify))
     log.info("stopped")
 
 
-async def _serve(config: HubConfig, config_path: Path | None, insecure_dev: bool) -> None:
+async def _serve(config: HubConfig, config_path: Path | None, insecure_dev: bool, epoch: int, notify: Notify) -> None:
     """Starts and stops block the loop, which serves nobody then; a signal in between is seen to afterwards."""
-    notify = service_manager()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    hub = bootstrap.assemble(config, config_path)
+    hub = bootstrap.assemble(config, config_path, epoch=epoch)
     server = _bind(hub, insecure_dev)
     tune_process()
     with monitor.serving(config.metrics, hub.monitor.pages()) as port, _started(hub):
         await server.start()
         hub.monitor.running = True
-        log.info("ready", extra={"hub": server.addresses.hub, "broker": hub.broker.address.port, "metrics": port})
+        told = {"hub": server.addresses.hub, "broker": hub.broker.address.port, "metrics": port, "term": epoch}
+        log.info("ready", extra=told)
         notify("READY=1")
         async with _beating(hub, notify):
             await stopping.wait()
@@ -142,22 +143,3 @@ def _only_hub(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise Conflict(f"another hub runs on {folder}: stop it first, or give this one its own data_dir") from error
         yield
-
-
-@contextlib.contextmanager
-def _only_hub_of_database(config: HubConfig) -> Iterator[None]:
-    lost = threading.Event()
-
-    def stop() -> None:
-        log.error("another hub has taken the database: this one stops")
-        lost.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    database = setup.open_database(config)
-    try:
-        with database.claim(stop):
-            yield
-    finally:
-        database.close()
-    if lost.is_set():
-        raise Conflict("another hub has taken the database while it was away: give each hub a database of its own")

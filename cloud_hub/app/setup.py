@@ -10,14 +10,14 @@ from cloud_hub.core.config import HubConfig
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.model import DEFAULT_TENANT, Role
 from cloud_hub.services.users import recorded
-from cloud_hub.store import certificates, users
+from cloud_hub.store import certificates, leases, users
 from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Authority
 from edge_agent.core.clock import Clock, SystemClock
 from edge_agent.core.files import write_atomic
 from protos.contract import ids
 from protos.contract.errors import ContractError
-from protos.contract.ids import TenantId
+from protos.contract.ids import TenantId, digest_of
 
 ADMIN = "admin"
 
@@ -25,14 +25,16 @@ ADMIN = "admin"
 def initialise(config: HubConfig) -> Path:
     """Make what is missing, keep what is there; returns the folder with the first admin's hubctl configuration.
 
-    Raises HubError, or OSError where the data folder cannot be written.
+    Raises HubError (Conflict where the database belongs to another authority), or OSError where the data folder cannot be
+    written.
     """
     make_folder(config)
-    authority = open_authority(config)
     database = open_database(config)
     folder = config.data_dir / "admin"
     try:
         database.migrate()
+        _expect_authority(config, database)
+        authority = open_authority(config)
         if not (folder / "hubctl.yaml").exists():
             _write_admin(config, authority, database, folder)
         _record_admin(database, (folder / "cert.pem").read_text())
@@ -42,6 +44,28 @@ def initialise(config: HubConfig) -> Path:
     finally:
         database.close()
     return folder
+
+
+def _expect_authority(config: HubConfig, database: Database) -> None:
+    """Before one is made here: the devices of a database know its hub by one root, whichever machine it runs on."""
+    with database.read() as tx:
+        lease = leases.newest(tx)
+    if lease is None:
+        return
+    try:
+        here = authority_digest(Authority.load(config.data_dir / "ca"))
+    except NotFound:
+        here = ""
+    if here != lease.authority:
+        raise Conflict(
+            f"the devices of this database trust the authority of {lease.holder}, which led last, and {config.data_dir / 'ca'} "
+            f"{'is another' if here else 'is empty'}: copy ca/ and trust/ from there; see docs/standby.md"
+        )
+
+
+def authority_digest(authority: Authority) -> str:
+    """By which one is told from another."""
+    return digest_of(authority.ca_pem.encode())
 
 
 def make_folder(config: HubConfig) -> None:
@@ -61,8 +85,9 @@ def open_authority(config: HubConfig, clock: Clock | None = None) -> Authority:
         return Authority.load(folder, clock=clock)  # another process made it at this moment
 
 
-def open_database(config: HubConfig) -> Database:
-    return Database(config.database_url or f"sqlite:///{config.data_dir / 'hub.db'}")
+def open_database(config: HubConfig, *, epoch: int | None = None) -> Database:
+    """``epoch``: of the term in which it is written; see ``Database``."""
+    return Database(config.database_url or f"sqlite:///{config.data_dir / 'hub.db'}", epoch=epoch)
 
 
 def create_tenant(config: HubConfig, name: str, admin: str, folder: Path, *, recover: bool = False) -> None:

@@ -27,6 +27,7 @@ from cloud_hub.core.model import JOB_ENDED, Job, JobState, ModelVersion, Princip
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline.progress import Cancelled
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import CHAMPION, PublishedVersion, RegistryService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.training import TrainingService
@@ -58,7 +59,9 @@ class Worker:
         clock = SystemClock()
         self._artifacts = ArtifactStore(config.data_dir / "artifacts")
         self._registry = RegistryService(database, self._artifacts, clock)
-        self._rollouts = RolloutService(database, self._registry, FleetService(database, clock), clock)
+        self._rollouts = RolloutService(
+            database, self._registry, FleetService(database, clock), clock, PackageService(database, self._artifacts, clock)
+        )
         self._training = TrainingService(database, clock, config.training)
         self._job = job
         self._who = Principal(role=Role.ADMIN, name=f"job {job.id}", tenant=job.tenant)
@@ -191,10 +194,10 @@ def source_of(sample: Sample, take_s: int) -> str:
     return f"{sample.source} {int(sample.captured_at.timestamp()) // take_s}"
 
 
-def run(config: HubConfig, job_id: str) -> int:
-    """Raises NotFound, Conflict where the job is not running."""
+def run(config: HubConfig, job_id: str, *, epoch: int | None = None) -> int:
+    """Raises NotFound, Conflict where the job is not running, Fenced where the hub that started it no longer leads."""
     _use_threads(config.training.threads)
-    database = setup.open_database(config)
+    database = setup.open_database(config, epoch=epoch)
     try:
         training = TrainingService(database, SystemClock(), config.training)
         job = training.job(job_id)
@@ -256,6 +259,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="hub.yaml; CLOUD_HUB__SECTION__KEY overrides it")
     parser.add_argument("--job", required=True)
     parser.add_argument("--parent", type=int, help="pid of the hub: the worker ends with it")
+    parser.add_argument("--epoch", type=int, help="of the term in which the hub leads: the worker writes in no other")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     os.nice(_NICE)
@@ -265,7 +269,7 @@ def main() -> None:
         config = configuration.load(arguments.config)
         logs.configure(config.log_level)
         logging.captureWarnings(True)
-        sys.exit(run(config, arguments.job))
+        sys.exit(run(config, arguments.job, epoch=arguments.epoch))
     except Cancelled:
         sys.exit(EXIT_CANCELLED)
     except (HubError, AgentError) as error:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_PACKET_BYTES = 2 << 20
 PROTOCOL = 5
+_CONFIG_FILE = "mosquitto.conf"
 
 _START_S = 10.0
 _STOP_S = 5.0
@@ -136,7 +137,7 @@ class MosquittoBroker:
 
     def start(self) -> None:
         self._write_files()
-        self._kill_orphans()
+        end_orphans(self._folder)
         check_free(self._config.host, self._local.port)
         self._stopping.clear()
         self._launch()
@@ -180,7 +181,7 @@ class MosquittoBroker:
 
     @property
     def _config_file(self) -> Path:
-        return self._folder / "mosquitto.conf"
+        return self._folder / _CONFIG_FILE
 
     @property
     def _pid_file(self) -> Path:
@@ -201,19 +202,6 @@ class MosquittoBroker:
             write_atomic(self._crl_file, nobody.encode(), mode=0o644)
         write_atomic(self._folder / "acl", ACL.encode())
         write_atomic(self._config_file, text.encode())
-
-    def _kill_orphans(self) -> None:
-        """End every mosquitto that runs our configuration: a hub that was killed left it.
-
-        Looked for among all processes: the hub may have been killed, or its disk full, before it could note the number.
-        """
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (process / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if command[1:3] == [b"-c", str(self._config_file).encode()]:
-                _end_orphan(int(process.name))
 
     def _launch(self) -> None:
         binary = shutil.which(self._config.binary)
@@ -276,6 +264,21 @@ class MosquittoBroker:
                 log.info("mosquitto", extra={"line": line.rstrip()})
             elif (before := complaints.turn()) is not None:
                 log.info("mosquitto", extra={"line": line.rstrip(), "not_logged": before})
+
+
+def end_orphans(folder: Path) -> None:
+    """End every mosquitto that runs the configuration in ``folder``: a hub that was killed left it.
+
+    Looked for among all processes: the hub may have been killed, or its disk full, before it could note the number.
+    """
+    config = str(folder.absolute() / _CONFIG_FILE).encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if command[1:3] == [b"-c", config]:
+            _end_orphan(int(process.name))
 
 
 def _end_orphan(pid: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud_hub.broker.embedded import EmbeddedBroker
 from cloud_hub.broker.identity import make_identity
-from cloud_hub.broker.mosquitto import MosquittoBroker
+from cloud_hub.broker.mosquitto import MosquittoBroker, end_orphans
 from cloud_hub.core.config import BrokerConfig
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.ports import Broker
@@ -15,6 +15,7 @@ from cloud_hub.trust.authority import Authority
 
 log = logging.getLogger(__name__)
 
+_FOLDER = "broker"
 KINDS = ("auto", "mosquitto", "embedded")
 
 
@@ -30,7 +31,7 @@ def open_broker(
     """
     if config.kind not in KINDS:
         raise Invalid(f"broker.kind must be one of {', '.join(KINDS)}, got '{config.kind}'")
-    folder = data_dir / "broker"
+    folder = data_dir / _FOLDER
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity = make_identity(authority, folder, config.host, names)
     port = config.port or _free_port(config.host)
@@ -39,6 +40,11 @@ def open_broker(
     if config.kind == "auto":
         log.warning("no mosquitto found: using the embedded broker, which is for development only")
     return EmbeddedBroker(config, identity, port=port, name=names[0])
+
+
+def end_left_over(data_dir: Path) -> None:
+    """The broker of a hub that was killed: its devices would stay with it, and nobody serves them there."""
+    end_orphans(data_dir / _FOLDER)
 
 
 def _free_port(host: str) -> int:

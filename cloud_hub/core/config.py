@@ -87,6 +87,24 @@ class TelemetryConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactsConfig:
+    """Where devices get the bytes of models and packages besides gRPC, and the deltas between them."""
+
+    url: str = ""  # where a web server shows artifacts/ of data_dir, or ``copies``; empty: signed URLs of ``copies``
+    copies: str = ""  # fsspec: a folder, or s3://bucket/prefix, that blobs are copied to
+    storage_options: dict[str, str] = field(default_factory=dict)  # to fsspec, as endpoint_url and key for S3
+    signed_s: int = 3600  # how long a signed URL is good: a download that takes longer goes on with another
+    max_delta_bytes: int = 32 << 20  # blobs above it are sent whole; encoding takes some 25 times as much memory; 0: no deltas
+    max_deltas_bytes: int = 2 << 30  # of all deltas kept: those that are asked for least make room
+
+    def __post_init__(self) -> None:
+        if not 60 <= self.signed_s <= 7 * 86400:
+            raise ConfigError(f"'artifacts.signed_s' must be in 60..604800, got {self.signed_s}")
+        if self.max_delta_bytes < 0 or self.max_deltas_bytes < 0:
+            raise ConfigError("'artifacts.max_delta_bytes' and 'artifacts.max_deltas_bytes' must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkConfig:
     """Where alerts go besides the log. Each kind reads its own keys; secrets stand in files."""
 
@@ -157,6 +175,7 @@ class HubConfig:
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

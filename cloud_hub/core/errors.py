@@ -37,5 +37,9 @@ class Unavailable(Exhausted):
     """What the hub stands on is busy, full or away: the same may succeed later."""
 
 
+class Fenced(Unavailable):
+    """Another hub leads by now: nothing of this one's is written any more. The same may succeed there."""
+
+
 class BadArtifact(HubError):
     """Bytes are not what their address says."""

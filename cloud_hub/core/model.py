@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from cloud_hub.core.rollout_plan import Component, RolloutPlan
+from cloud_hub.core.waves import WaveStanding
 from protos.contract.ids import DeviceId, Digest, ModelName, TenantId
-from protos.contract.twin import DesiredTwin, Presence, ReportedTwin
+from protos.contract.twin import DesiredTwin, ModelAssignment, PackageAssignment, Presence, ReportedTwin, ShadowReport
 from protos.contract.update import UpdateState
 
 DEFAULT_TENANT = TenantId("default")
@@ -84,6 +86,20 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredFit:
+    """What golden runs on the devices of one board came to: the median over these devices of each figure."""
+
+    target: str
+    board: str
+    devices: int
+    p50_ms: float
+    p95_ms: float
+    peak_bytes: int  # of the process that ran it
+    error: float  # in units of the tolerance: above 1 the device refused it
+    agreement: float  # 0..1, of labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """What a version did on its validation split: the yardstick of drift."""
 
@@ -96,7 +112,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """Immutable once published."""
+    """Immutable once published, but for its aliases and for what devices measure."""
 
     name: ModelName
     version: int
@@ -107,6 +123,7 @@ class ModelVersion:
     job_id: str
     created_at: datetime
     aliases: tuple[str, ...] = ()
+    fits: tuple[MeasuredFit, ...] = ()  # of its variants, where they were asked for; they grow as devices try it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +217,14 @@ class RolloutState(IntEnum):
     PAUSED = 2
     SUCCEEDED = 3
     ABORTED = 4
-    FAILED = 5  # stopped by its own gate; touched devices were sent back
+    FAILED = 5  # stopped by itself; devices were sent back as its plan says
     ROLLED_BACK = 6
+    SCHEDULED = 7  # its time has not come, or a person starts it
+    AWAITING_APPROVAL = 8  # of its next wave
 
 
 ROLLOUT_ENDED = frozenset({RolloutState.SUCCEEDED, RolloutState.ABORTED, RolloutState.FAILED, RolloutState.ROLLED_BACK})
+ROLLOUT_UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL})  # it holds devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,27 +235,80 @@ class RolloutDevice:
     state: UpdateState | None = None
     reason: str = ""
     target: str = ""
-    previous: tuple[ModelName, int] | None = None  # what it ran before
+    previous: ModelAssignment | PackageAssignment | None = None  # what it ran before
+    asked_at: datetime | None = None
     ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     id: str
-    model: ModelName
-    version: int
-    selector: Mapping[str, str]
-    canary: int
-    soak_s: int
-    max_failures: int
+    plan: RolloutPlan
     state: RolloutState
-    wave: int
-    waves: int
+    wave: int  # from 0
+    standings: tuple[WaveStanding, ...]
     reason: str
-    devices: tuple[RolloutDevice, ...]
+    devices: tuple[RolloutDevice, ...]  # of a large one the first only
     created_by: str
     created_at: datetime
+    started_at: datetime | None = None
     ended_at: datetime | None = None
+    breached: bool = False  # it paused by itself
+    forgiven: int = 0  # failures that a person has seen, and went on
+
+    @property
+    def model(self) -> ModelName:
+        """Or package."""
+        return ModelName(self.plan.name)
+
+    @property
+    def version(self) -> int:
+        """Of the model; 0 for a package."""
+        return int(self.plan.version) if self.plan.component is Component.MODEL else 0
+
+    @property
+    def waves(self) -> int:
+        return len(self.plan.waves)
+
+
+# -- challengers ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowDevice:
+    """A challenger on one device."""
+
+    device: DeviceId
+    target: str
+    share: float  # of the frames, 0..1
+    max_share_of_time: float
+    started_by: str
+    started_at: datetime
+    stopped_at: datetime | None = None
+    reported_at: datetime | None = None  # None: nothing was heard of it yet
+    report: ShadowReport | None = None  # the last one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowTotals:
+    """A challenger on all of its devices together."""
+
+    name: ModelName
+    version: int
+    devices: int  # asked, stopped ones too
+    active: int  # not stopped
+    reporting: int  # that have compared a frame
+    troubled: int  # active ones that say why it does not run
+    frames: int
+    agreed: int
+    skipped: int
+    errors: int
+    captured: int
+    champion_confidence: float  # means over all frames
+    challenger_confidence: float
+    champion_p95_ms: float  # of the slowest device
+    challenger_p95_ms: float
+    started_at: datetime  # the first
 
 
 # -- telemetry and drift ------------------------------------------------------------------------------------------------

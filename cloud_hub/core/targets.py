@@ -8,6 +8,7 @@ from enum import StrEnum
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.model import ModelVersion
 from protos.contract.ids import Digest, TenantId
+from protos.contract.twin import PackageKind
 
 IMAGE, DIRECTOR = "image", "director"  # the two repositories
 BIN_PREFIX = "bin"  # of delegated roles: "bin-00" .. "bin-ff"
@@ -20,6 +21,8 @@ class TargetKind(StrEnum):
     MANIFEST = "manifest"
     MODEL = "model"
     GOLDEN = "golden"
+    CONFIG = "config"
+    AGENT = "agent"
     FIRMWARE = "firmware"
 
 
@@ -27,7 +30,13 @@ class Subject(StrEnum):
     """What counts its releases."""
 
     MODEL = "model"
+    CONFIG = "config"
+    AGENT = "agent"
     FIRMWARE = "firmware"
+
+
+PACKAGES = (Subject.CONFIG, Subject.AGENT, Subject.FIRMWARE)
+ANY_BOARD = "any"  # the variant of a package that is for every board; no board is called so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +44,9 @@ class Target:
     path: str
     tenant: TenantId
     kind: TargetKind
-    name: str  # of the model or of the firmware
+    name: str  # of the model or of the package
     version: str
-    variant: str  # of a model: "onnx-int8"; of firmware: its board
+    variant: str  # of a model: "onnx-int8"; of a package: its board, or ANY_BOARD
     length: int  # bytes
     sha256: str  # hexadecimal
     boards: tuple[str, ...]  # empty: all
@@ -49,7 +58,7 @@ class Target:
 
     @property
     def subject(self) -> Subject:
-        return Subject.FIRMWARE if self.kind is TargetKind.FIRMWARE else Subject.MODEL
+        return Subject(self.kind.value) if self.kind.value in PACKAGES else Subject.MODEL
 
     @property
     def digest(self) -> Digest:
@@ -99,16 +108,24 @@ def of_version(tenant: TenantId, version: ModelVersion, sizes: Mapping[Digest, i
     return targets
 
 
-def of_firmware(tenant: TenantId, *, board: str, name: str, version: str, digest: Digest, length: int, release: int) -> Target:
+def of_package(
+    tenant: TenantId, *, kind: PackageKind, board: str, name: str, version: str, digest: Digest, length: int, release: int
+) -> Target:
+    """``board``: empty for all."""
+    subject, variant = subject_of(kind), board or ANY_BOARD
     return Target(
-        path=f"firmware/{tenant}/{board}/{name}/{version}",
+        path=f"{subject.value}/{tenant}/{name}/{version}/{variant}",
         tenant=tenant,
-        kind=TargetKind.FIRMWARE,
+        kind=TargetKind(subject.value),
         name=name,
         version=version,
-        variant=board,
+        variant=variant,
         length=length,
         sha256=digest.removeprefix("sha256:"),
-        boards=(board,),
+        boards=(board,) if board else (),
         release=release,
     )
+
+
+def subject_of(kind: PackageKind) -> Subject:
+    return Subject(kind.name.lower())

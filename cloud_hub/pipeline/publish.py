@@ -13,7 +13,7 @@ from cloud_hub.pipeline.evaluate import fit_temperature, probabilities, uncertai
 from cloud_hub.pipeline.verify import Verified
 from protos.contract import codec, ids
 from protos.contract.ids import Digest, ModelName
-from protos.contract.manifest import Blob, ClassificationSpec, GoldenRef, Manifest
+from protos.contract.manifest import MIN_CHUNK_BYTES, Blob, Chunks, ClassificationSpec, GoldenRef, Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,7 @@ def _variant(
                 preprocess=item.preprocess,
                 classification=classification,
                 golden=GoldenRef(blob=golden, tolerance=item.tolerance),
+                chunks=Chunks.of(artifact.data, MIN_CHUNK_BYTES),  # 32 bytes for each: a bad one costs no more than itself
             )
         ),
     )

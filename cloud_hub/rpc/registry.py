@@ -1,14 +1,12 @@
 """Registry: models, versions, aliases."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 
-from cloud_hub.core.errors import Invalid
 from cloud_hub.core.model import Model, ModelVersion, Variant
+from cloud_hub.core.variants import Standing
 from cloud_hub.rpc.guard import Call
-from cloud_hub.rpc.requests import page_from_pb
 from cloud_hub.rpc.threads import Threads
-from cloud_hub.services.firmware import Announced, Firmware
 from cloud_hub.services.registry import RegistryService
 from protos.contract import ids
 from protos.contract.telemetry import to_ms
@@ -31,38 +29,21 @@ class RegistryServicer:
 
     async def GetVersion(self, request: pb.GetVersionRequest, call: Call) -> pb.ModelVersion:
         args = (ids.model_name(request.name), request.version or None, request.alias or None)
-        return version_to_pb(await self._threads.call(self._registry.get, call.who, *args))
+        version = await self._threads.call(self._registry.get, call.who, *args)
+        return version_to_pb(version, boards=await self._threads.call(self._registry.on_boards, version))
 
     async def SetAlias(self, request: pb.SetAliasRequest, call: Call) -> pb.Model:
         args = (ids.model_name(request.name), request.alias, request.version)
         return model_to_pb(await self._threads.call(self._registry.set_alias, call.who, *args))
-
-    async def PublishFirmware(self, requests: AsyncIterator[pb.FirmwareChunk], call: Call) -> pb.Firmware:
-        upload = None
-        try:
-            async for chunk in requests:
-                if upload is None:
-                    upload = await self._threads.call(self._registry.firmware.begin, call.who, announced_from_pb(chunk))
-                if chunk.data:
-                    await self._threads.call(upload.take, chunk.data)
-            if upload is None:
-                raise Invalid("no firmware came")
-            return firmware_to_pb(await self._threads.call(upload.finish))
-        finally:
-            if upload is not None:
-                await self._threads.call(upload.close)
-
-    async def ListFirmware(self, request: pb.ListFirmwareRequest, call: Call) -> pb.ListFirmwareReply:
-        page = page_from_pb(request.page_size, request.page_token)
-        found, following = await self._threads.call(self._registry.firmware.list, call.who, page)
-        return pb.ListFirmwareReply(firmware=map(firmware_to_pb, found), next_page_token=following)
 
 
 def model_to_pb(model: Model) -> pb.Model:
     return pb.Model(name=model.name, task=model.task, latest_version=model.latest_version, aliases=dict(model.aliases))
 
 
-def version_to_pb(version: ModelVersion, *, report: bool = True) -> pb.ModelVersion:
+def version_to_pb(
+    version: ModelVersion, *, report: bool = True, boards: Sequence[tuple[str, Sequence[Standing]]] = ()
+) -> pb.ModelVersion:
     """Reports are large: a list of versions goes without."""
     return pb.ModelVersion(
         name=version.name,
@@ -72,6 +53,23 @@ def version_to_pb(version: ModelVersion, *, report: bool = True) -> pb.ModelVers
         job_id=version.job_id,
         report_json=json.dumps(version.report, sort_keys=True) if report else "",
         created_at_ms=to_ms(version.created_at),
+        on_boards=[on_board_to_pb(name, one) for name, found in boards for one in found],
+    )
+
+
+def on_board_to_pb(board: str, standing: Standing) -> pb.VariantOnBoard:
+    fit = standing.measured
+    return pb.VariantOnBoard(
+        board=board,
+        target=standing.target,
+        chosen=not standing.passed_over,
+        passed_over=standing.passed_over,
+        devices=fit.devices if fit else 0,
+        p50_ms=fit.p50_ms if fit else 0.0,
+        p95_ms=fit.p95_ms if fit else 0.0,
+        peak_bytes=fit.peak_bytes if fit else 0,
+        error=fit.error if fit else 0.0,
+        agreement=fit.agreement if fit else 0.0,
     )
 
 
@@ -86,27 +84,4 @@ def variant_to_pb(variant: Variant) -> pb.Variant:
         latency_p50_ms=variant.latency_p50_ms,
         output_error=variant.output_error,
         boards=variant.boards,
-    )
-
-
-def announced_from_pb(chunk: pb.FirmwareChunk) -> Announced:
-    return Announced(
-        board=chunk.board,
-        name=ids.model_name(chunk.name),
-        version=chunk.version,
-        digest=ids.digest(chunk.digest),
-        size_bytes=chunk.size_bytes,
-    )
-
-
-def firmware_to_pb(firmware: Firmware) -> pb.Firmware:
-    return pb.Firmware(
-        board=firmware.board,
-        name=firmware.name,
-        version=firmware.version,
-        digest=firmware.digest,
-        size_bytes=firmware.size_bytes,
-        release=firmware.release,
-        signed=firmware.signed,
-        created_at_ms=to_ms(firmware.created_at),
     )

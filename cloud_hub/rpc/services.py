@@ -6,12 +6,16 @@ from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.deltas import DeltaService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.shadow import ShadowService
+from cloud_hub.services.sources import SourceService
 from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
@@ -29,8 +33,12 @@ class Services:
     enrollment: EnrollmentService
     fleet: FleetService
     registry: RegistryService
+    packages: PackageService
     artifacts: ArtifactStore
+    deltas: DeltaService
+    sources: SourceService
     rollouts: RolloutService
+    shadows: ShadowService
     training: TrainingService
     datasets: DatasetService
     telemetry: TelemetryService

@@ -14,7 +14,7 @@ _NAMES = frozenset(
         "needs_approval",
     }
 )  # fmt: skip
-_WHOLE = frozenset({"yaml", "image_root", "director_root"})  # the thing itself: its digest tells which one it was
+_WHOLE = frozenset({"yaml", "plan_yaml", "image_root", "director_root"})  # the thing itself: its digest tells which one it was
 _EACH, _ALL = 100, 480  # characters
 
 

@@ -13,17 +13,20 @@ from cloud_hub.core.errors import Invalid, NotFound
 from cloud_hub.core.labels import checked_labels, checked_selector
 from cloud_hub.core.model import Credential, Device, Principal
 from cloud_hub.core.pages import Page
-from cloud_hub.store import certificates, enrollment, episodes, outbox, rollout_devices
+from cloud_hub.services import fits
+from cloud_hub.store import certificates, device_changes, enrollment, episodes, events, outbox, rollout_devices
 from cloud_hub.store import fleet as store
 from cloud_hub.store.certificates import Certificate
 from cloud_hub.store.database import Database, Tx
 from edge_agent.core.clock import Clock
 from protos.contract.boards import Board
 from protos.contract.ids import DeviceId, TenantId
+from protos.contract.telemetry import Event
 from protos.contract.twin import DesiredTwin, ModelAssignment, Presence, ReportedTwin, Status
 
 log = logging.getLogger(__name__)
 
+RESTARTED = "agent.restarted"  # the event of an agent that begins again without having stopped: a crash, or a power cut
 MAX_GENERATION = 1 << 53  # no hub counts so far; a device that says so is broken
 
 
@@ -90,6 +93,10 @@ class FleetService:
         if gone and last.boot_id == status.boot_id and last.status_at is not None and last.status_at > status.at:
             return  # the will of a connection that the device has replaced already
         store.put_status(tx, device, status, None if gone else self._clock.now())
+        begun = status.presence is Presence.ONLINE and last.boot_id not in (None, status.boot_id)
+        if begun and last.presence is not Presence.STOPPED:
+            detail = f"start {status.boot_id[:64]}, and no goodbye before it"
+            events.add_once(tx, tenant, device, Event(sequence=0, at=status.at, kind=RESTARTED, detail=detail))
 
     def on_reported(self, tx: Tx, tenant: TenantId, device: DeviceId, twin: ReportedTwin) -> None:
         """Raises NotFound for a device that is not this tenant's, Invalid for a generation no hub can have given."""
@@ -99,6 +106,9 @@ class FleetService:
         if twin.generation > MAX_GENERATION:
             raise Invalid(f"device {device} reports generation {twin.generation}, more than {MAX_GENERATION}")
         store.put_reported(tx, device, twin, self._clock.now())
+        fits.heard(tx, tenant, device, twin, self._clock.now())
+        if last.model != ((twin.model.name, twin.model.version) if twin.model is not None else None):
+            device_changes.note(tx, device)
         if twin.generation > last.desired_generation:
             # it saw more than this database holds, which was restored from a backup: what we ask must count on from there
             desired = known(tx, tenant, device).desired
@@ -122,6 +132,10 @@ class FleetService:
         twin = replace(device.desired, generation=generation, model=model, rollout_id=rollout_id)
         store.put_desired(tx, device.id, twin)
         return twin
+
+    def ask_many(self, tx: Tx, twins: Sequence[tuple[DeviceId, DesiredTwin]]) -> None:
+        """New generations of desired twins that were read in this transaction; the outbox delivers them."""
+        store.put_desired_many(tx, twins)
 
     def undelivered(self, limit: int = 500) -> builtins.list[tuple[TenantId, DeviceId, DesiredTwin]]:
         """Desired twins the broker does not hold yet: publish each retained, then say ``delivered``."""

@@ -17,6 +17,7 @@ from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.ports import WindowListener
 from cloud_hub.services.drift_fold import DriftFold
 from cloud_hub.services.engines import Engines
+from cloud_hub.services.gate_fold import GateFold
 from cloud_hub.services.stream_fold import StreamFold
 from cloud_hub.services.unfolding import Page, unfold
 from cloud_hub.services.versions import Versions
@@ -76,7 +77,7 @@ class Fold:
         self._engines = Engines()
         self._drift = DriftFold(drift, self._engines)
         self._streams = StreamFold(self._engines, listeners)
-        self._consumers: tuple[Consumer, ...] = (self._drift, self._streams)
+        self._consumers: tuple[Consumer, ...] = (self._drift, self._streams, GateFold())
         self._turn: int | None = None  # of the fence when this process wrote last; None: nothing is remembered
 
     def tick(self, now: datetime | None = None) -> None:

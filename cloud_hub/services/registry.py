@@ -3,14 +3,15 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
+import firmware_images
+from cloud_hub.core.errors import Conflict, Invalid, NotFound
 from cloud_hub.core.model import DEFAULT_TENANT, Baseline, Model, ModelVersion, Principal, Role, Variant
-from cloud_hub.services import releases
-from cloud_hub.services.firmware import FirmwareService
-from cloud_hub.store import fleet
+from cloud_hub.core.variants import Standing, choose, standings
+from cloud_hub.services import packages, releases
+from cloud_hub.store import fits, fleet
 from cloud_hub.store import registry as store
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database, Tx
@@ -28,8 +29,6 @@ CHALLENGER = "challenger"
 MAX_VARIANTS = 16
 
 _ALIAS = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")  # never a number, which would read as a version
-_FORMAT_OF_RUNTIME = {"onnx": "onnx", "tflite": "tflite", "tflite-legacy": "tflite"}
-_PRECISIONS = ("int8", "fp32")  # smaller and faster first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,6 @@ class RegistryService:
         self._db = db
         self._artifacts = artifacts
         self._clock = clock
-        self.firmware = FirmwareService(db, artifacts, clock)
 
     def models(self, who: Principal) -> list[Model]:
         """By name."""
@@ -78,6 +76,10 @@ class RegistryService:
                 if version is None:
                     raise NotFound(f"model {name} has no alias {(alias or '')[:64]!r}")
             return find_version(tx, who.tenant, name, version)
+
+    def on_boards(self, version: ModelVersion) -> list[tuple[str, list[Standing]]]:
+        """By board that this hub knows: how each target that it could run stands there."""
+        return [(board.name, standings(version, board)) for _, board in sorted(firmware_images.boards().items())]
 
     def set_alias(self, who: Principal, name: ModelName, alias: str, version: int) -> Model:
         """Raises NotFound where there is no such version, Invalid for an alias that is not a name."""
@@ -159,11 +161,12 @@ class RegistryService:
             return False
         with self._db.read() as tx:
             if who.role is not Role.DEVICE:
-                return store.names_blob(tx, who.tenant, None, digest)
+                return store.names_blob(tx, who.tenant, None, digest) or packages.readable_by(tx, who, None, digest)
             device = fleet.find(tx, DeviceId(who.name))
             if device is None or device.tenant != who.tenant:
                 return False
-            return store.names_blob(tx, who.tenant, tuple(fleet.manifests_of(tx, device.id)), digest)
+            manifests = tuple(fleet.manifests_of(tx, device.id))
+            return store.names_blob(tx, who.tenant, manifests, digest) or packages.readable_by(tx, who, device, digest)
 
     def _check_variants(self, published: PublishedVersion) -> None:
         targets = [variant.target for variant in published.variants]
@@ -195,41 +198,11 @@ class RegistryService:
 
 
 def find_version(tx: Tx, tenant: TenantId, name: ModelName, version: int) -> ModelVersion:
-    """Raises NotFound."""
+    """With what devices measured of it. Raises NotFound."""
     found = store.find_version(tx, tenant, name, version)
     if found is None:
         raise NotFound(f"no version {version} of model {name}")
-    return found
-
-
-def choose(version: ModelVersion, board: Board, runtimes: tuple[str, ...]) -> Variant:
-    """int8 before fp32, then the board's own order of runtimes. Raises NotReady."""
-    usable = [runtime for runtime in board.runtimes if not runtimes or runtime in runtimes]
-    if not usable:
-        raise NotReady(
-            f"board {board.name} has runtimes {', '.join(board.runtimes)}, the device reports only {', '.join(runtimes)}"
-        )
-    refused: dict[str, str] = {}
-    for precision in _PRECISIONS:
-        for runtime in usable:
-            target = f"{_FORMAT_OF_RUNTIME[runtime]}-{precision}"
-            variant = next((variant for variant in version.variants if variant.target == target), None)
-            reason = _refusal(variant, board)
-            if variant is not None and not reason:
-                return variant
-            refused[target] = reason
-    reasons = "; ".join(f"{target}: {reason}" for target, reason in refused.items())
-    raise NotReady(f"{version.name}:{version.version} has no variant for board {board.name} ({reasons})")
-
-
-def _refusal(variant: Variant | None, board: Board) -> str:
-    if variant is None:
-        return "not published"
-    if variant.boards and board.name not in variant.boards:
-        return f"only for {', '.join(variant.boards)}"
-    if variant.artifact_size_bytes > board.max_model_bytes:
-        return f"{variant.artifact_size_bytes} bytes, more than the board's {board.max_model_bytes}"
-    return ""
+    return replace(found, fits=fits.of_variants(tx, tenant, found.variants))
 
 
 def _check_free(tx: Tx, published: PublishedVersion) -> None:

@@ -1,5 +1,6 @@
-"""Releases: which version of a model is the newest that devices may trust. It needs no key: processes that hold none queue here
-what the hub's own tick signs.
+"""Releases: which version of a model or a package is the newest that devices may trust.
+
+It needs no key: processes that hold none queue here what the hub's own tick signs.
 """
 
 import logging
@@ -12,7 +13,7 @@ from cloud_hub.core.targets import IMAGE, Subject
 from cloud_hub.store import targets, trust
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Tx
-from protos.contract.ids import ModelName, TenantId
+from protos.contract.ids import TenantId
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +36,22 @@ def queue(tx: Tx, tenant: TenantId, version: ModelVersion, artifacts: ArtifactSt
     targets.add(tx, values.of_version(tenant, version, sizes, release), at)
 
 
-def promote(tx: Tx, tenant: TenantId, model: ModelName, version: int, at: datetime) -> bool:
-    """Make it the newest release of its model: a device takes a version back only under a number that it has not passed.
+def promote(tx: Tx, tenant: TenantId, name: str, version: int | str, at: datetime, *, subject: Subject = Subject.MODEL) -> bool:
+    """Make it the newest release of its name: a device takes a version back only under a number that it has not passed.
 
     False where it has no targets: it was published before there were any.
     """
-    there = targets.of_version(tx, tenant, Subject.MODEL, model, str(version))
+    there = targets.of_version(tx, tenant, subject, name, str(version))
     if not there:
         return False
-    if any(target.release < targets.last_release(tx, tenant, Subject.MODEL, model) for target, _ in there):
-        release = targets.next_release(tx, tenant, Subject.MODEL, model)
-        targets.release(tx, tenant, Subject.MODEL, model, str(version), release, at)
-        log.info("version released again", extra={"model": model, "version": version, "release": release})
+    if any(target.release < targets.last_release(tx, tenant, subject, name) for target, _ in there):
+        release = targets.next_release(tx, tenant, subject, name)
+        targets.release(tx, tenant, subject, name, str(version), release, at)
+        log.info("version released again", extra={subject.value: name, "version": version, "release": release})
     return True
 
 
-def released(tx: Tx, tenant: TenantId, model: ModelName, version: int) -> bool:
+def released(tx: Tx, tenant: TenantId, name: str, version: int | str, *, subject: Subject = Subject.MODEL) -> bool:
     """Whether the newest metadata names every file of it under its newest release number."""
-    there = targets.of_version(tx, tenant, Subject.MODEL, model, str(version))
+    there = targets.of_version(tx, tenant, subject, name, str(version))
     return bool(there) and all(signed for _, signed in there)

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cloud_hub.core.errors import Invalid, NotFound, NotReady, Unavailable
-from cloud_hub.core.model import Principal
-from cloud_hub.core.targets import DIRECTOR, IMAGE, Subject
+from cloud_hub.core.model import Device, Principal
+from cloud_hub.core.targets import DIRECTOR, IMAGE, Subject, Target, subject_of
 from cloud_hub.services import trust_status
 from cloud_hub.services.signing import ImageSigning
 from cloud_hub.services.trust_status import RoleStatus, TrustStatus
@@ -83,13 +83,7 @@ class TrustService:
             device = fleet.find(tx, DeviceId(who.name))
             if device is None or device.tenant != who.tenant:
                 raise NotFound(f"no device {who.name}")
-            key, files, model = self._director_key(tx), [], device.desired.model
-            if model is not None:
-                there = targets.of_version(tx, who.tenant, Subject.MODEL, model.name, str(model.version))
-                variant = next((one.variant for one, _ in there if one.digest == model.manifest_digest), None)
-                if variant is None:
-                    raise NotReady(f"model {model.name}:{model.version} has no targets: start a rollout of it")
-                files = [(one, signed) for one, signed in there if one.variant == variant]
+            key, files = self._director_key(tx), _files(tx, device)
         order = Order(
             device=device.id,
             tenant=device.tenant,
@@ -268,6 +262,37 @@ class TrustService:
             except NotReady as error:
                 return str(error)
         return self._failed
+
+
+def _files(tx: Tx, device: Device) -> list[tuple[Target, bool]]:
+    """Every file that its desired twin asks for, each with whether the newest metadata names it.
+
+    What has no targets is left out, and refused by the device, so that one thing cannot hold up another. Raises NotReady
+    where nothing is left.
+    """
+    desired = device.desired
+    asked = [] if desired.model is None else [desired.model]
+    if desired.challenger is not None:
+        asked.append(desired.challenger.model)
+    files, missing = [], []
+    for model in asked:
+        there = targets.of_version(tx, device.tenant, Subject.MODEL, model.name, str(model.version))
+        variant = next((one.variant for one, _ in there if one.digest == model.manifest_digest), None)
+        found = [(one, signed) for one, signed in there if one.variant == variant]
+        files += [one for one in found if one not in files]
+        if not found:
+            missing.append(f"model {model.name}:{model.version}")
+    for package in desired.packages:
+        subject = subject_of(package.kind)
+        there = targets.of_version(tx, device.tenant, subject, package.name, package.version)
+        usable = [(one, signed) for one, signed in there if not one.boards or device.board in one.boards]
+        found = [(one, signed) for one, signed in usable if (one.digest, one.length) == (package.digest, package.size_bytes)]
+        files += found[:1]
+        if not found:
+            missing.append(f"{subject} {package.name} {package.version}")
+    if missing and not files:
+        raise NotReady(f"{', '.join(missing)} has no targets: start a rollout of it")
+    return files
 
 
 def _names(pairs: Iterable[Role]) -> str:

@@ -76,8 +76,10 @@ class ArtifactStore:
             raise BadArtifact(f"blob {digest} is damaged on disk: restore it from a backup or publish it again")
         return data
 
-    def chunks(self, digest: Digest, offset: int = 0, size: int = 1 << 20) -> Iterator[bytes]:
+    def chunks(self, digest: Digest, offset: int = 0, size: Callable[[], int] = lambda: 1 << 20) -> Iterator[bytes]:
         """The bytes from ``offset`` on, unverified: the receiver checks the digest of the whole.
+
+        ``size`` is asked before each chunk how many bytes it may have.
 
         Raises:
             NotFound: no such blob.
@@ -88,10 +90,18 @@ class ArtifactStore:
             raise Invalid(f"offset must be in 0..{total} for {digest}, got {offset}")
         return self._read_from(digest, offset, size)
 
-    def _read_from(self, digest: Digest, offset: int, size: int) -> Iterator[bytes]:
-        with self._path(digest).open("rb") as file:
+    def path(self, digest: Digest) -> str:
+        """Below the folder: ``sha256/ab/<hex>``."""
+        return self._path(digest).relative_to(self._blobs.parent).as_posix()
+
+    def remove(self, digest: Digest) -> None:
+        """For blobs that can be made again; it need not be there."""
+        self._path(digest).unlink(missing_ok=True)
+
+    def _read_from(self, digest: Digest, offset: int, size: Callable[[], int]) -> Iterator[bytes]:
+        with self._path(digest).open("rb", buffering=0) as file:
             file.seek(offset)
-            while chunk := file.read(size):
+            while chunk := file.read(size()):
                 yield chunk
 
     def _path(self, digest: Digest) -> Path:

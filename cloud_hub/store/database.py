@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -12,7 +13,10 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from cloud_hub.core.errors import Invalid, Unavailable
+from cloud_hub.core.errors import Fenced, Invalid, Unavailable
+from cloud_hub.store import leases
+from cloud_hub.store.claim import StandBy, refuse
+from cloud_hub.store.leases import Lease
 from cloud_hub.store.postgres import Postgres
 from cloud_hub.store.sqlite import Sqlite
 
@@ -39,8 +43,14 @@ class Backend(Protocol):
     def settle(self, tx: Tx) -> None:
         """What its tables need besides the migrations, after them."""
 
-    def claim(self, lost: Callable[[], None]) -> AbstractContextManager[None]:
-        """See ``Database.claim``."""
+    def hold_term(self, tx: Tx) -> None:
+        """In an ``append``: no term begins before it ends."""
+
+    def end_terms(self, tx: Tx) -> None:
+        """In a ``write``: wait for every ``append`` that holds the term before."""
+
+    def claim(self, lost: Callable[[], None], stand_by: StandBy, still: Callable[[], bool]) -> AbstractContextManager[None]:
+        """See ``Database.claim``. ``still``: whether nobody led while the lock was away."""
 
 
 class Database:
@@ -49,11 +59,16 @@ class Database:
     What a transaction raises, besides what happens in it:
         Unavailable: the database is busy, full or away: nothing was written (or, where it went away during the commit, perhaps
             all of it), and the same may succeed later.
+        Fenced: it writes, and another hub leads by now: nothing was written.
         Invalid: a value that the database cannot hold, such as a text with a NUL character.
     """
 
-    def __init__(self, url: str) -> None:
-        """Raises Invalid for anything but a SQLite file or a PostgreSQL database, NotReady where its driver is missing."""
+    def __init__(self, url: str, *, epoch: int | None = None) -> None:
+        """``epoch``: of the term in which this process writes, where it may write only as the hub that leads; see ``lead``.
+
+        Raises Invalid for anything but a SQLite file or a PostgreSQL database, NotReady where its driver is missing.
+        """
+        self._epoch = epoch
         self._backend = _open(url)
         engine = self._backend.engine
         self._reader = engine.execution_options(**self._backend.read)
@@ -78,7 +93,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """A consistent snapshot; never waits for a writer, never writes."""
-        with self._transaction(self._reader) as tx:
+        with self._transaction(self._reader, None) as tx:
             yield tx
 
     @contextmanager
@@ -89,39 +104,63 @@ class Database:
         Raises:
             Unavailable: also when another writer held the database for more than BUSY_S.
         """
-        if not self._turn.acquire(timeout=BUSY_S):
-            raise Unavailable("the database is busy: another writer did not end in time; try again")
-        try:
-            with self._transaction(self._writer) as tx:
-                yield tx
-        finally:
-            self._turn.release()
+        with self._in_turn(), self._transaction(self._writer, self._epoch) as tx:
+            yield tx
 
     @contextmanager
     def append(self) -> Iterator[Tx]:
         """``write`` for telemetry: where the database can, it runs beside other transactions, so it must lock the rows that it
         reads in order to write."""
-        with self._transaction(self._appender) if self.parallel else self.write() as tx:
+        with self._transaction(self._appender, self._epoch, appends=True) if self.parallel else self.write() as tx:
             yield tx
 
-    def claim(self, lost: Callable[[], None]) -> AbstractContextManager[None]:
+    def claim(self, lost: Callable[[], None], stand_by: StandBy = refuse) -> AbstractContextManager[None]:
         """Be the one hub of this database, from entering until leaving or death.
 
-        ``lost`` is called once, from a thread of its own, when another hub took the place while the database was away.
+        ``lost`` is called once, from a thread of its own, when another hub took the place while the database was away, or while
+        this process was stopped. ``stand_by`` is asked again and again, while another hub has the place, whether to go on
+        waiting; by default nobody waits.
 
         Raises:
             Conflict: another hub has it.
             Unavailable: the database cannot be reached.
         """
-        return self._backend.claim(lost)
+        return self._backend.claim(lost, stand_by, self._still_leads)
+
+    def lead(self, *, holder: str, authority: str, at: datetime) -> Lease:
+        """Begin a term, while ``claim`` is held: every writer of a term before has ended on return, and whatever it begins
+        later is refused as Fenced. From here on this database writes in the new term."""
+        with self._in_turn(), self._transaction(self._writer, None) as tx:
+            self._backend.end_terms(tx)
+            lease = leases.begin(tx, holder=holder, authority=authority, at=at)
+        self._epoch = lease.epoch
+        return lease
 
     def close(self) -> None:
         self._backend.engine.dispose()
 
+    def _still_leads(self) -> bool:
+        if self._epoch is None:
+            return True
+        with self.read() as tx:
+            return leases.epoch(tx) == self._epoch
+
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Tx]:
+    def _in_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=BUSY_S):
+            raise Unavailable("the database is busy: another writer did not end in time; try again")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def _transaction(self, engine: Engine, epoch: int | None, *, appends: bool = False) -> Iterator[Tx]:
+        """``epoch``: of the term it must be in; None: of any."""
         try:
             with engine.connect() as connection, connection.begin():
+                if epoch is not None:
+                    self._check_term(connection, epoch, appends=appends)
                 yield connection
         except DataError as error:
             raise Invalid(f"a value cannot be stored: {_first_line(error)}") from error
@@ -131,6 +170,13 @@ class Database:
             raise Unavailable(f"{why}: {_first_line(error)}; try again") from error
         except PoolTimeout as error:
             raise Unavailable("the database is busy: every connection is in use; try again") from error
+
+    def _check_term(self, tx: Tx, epoch: int, *, appends: bool) -> None:
+        """On return no other term can begin before ``tx`` ends. Raises Fenced."""
+        if appends:
+            self._backend.hold_term(tx)
+        if (now := leases.epoch(tx)) != epoch:
+            raise Fenced(f"another hub leads since term {now}, this one led in term {epoch}: it writes nothing any more")
 
 
 def _open(url: str) -> Backend:

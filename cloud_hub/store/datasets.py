@@ -56,6 +56,7 @@ samples = Table(
     UniqueConstraint("tenant", "dataset", "digest"),
     Index(None, "tenant", "dataset", "labelled_at"),
     Index(None, "tenant", "dataset", "number"),
+    Index(None, "tenant", "device", "captured_at"),
     ForeignKeyConstraint(["tenant", "dataset"], ["datasets.tenant", "datasets.name"]),
 )
 

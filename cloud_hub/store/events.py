@@ -22,6 +22,7 @@ device_events = Table(
     Column("received_ms", BigInteger),  # null: from before it was kept
     Index(None, "device", "id"),
     Index(None, "tenant", "id"),
+    Index(None, "tenant", "kind", "at_ms"),
 )
 
 

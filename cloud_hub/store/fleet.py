@@ -16,8 +16,10 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     delete,
     exists,
+    func,
     insert,
     select,
     update,
@@ -25,10 +27,11 @@ from sqlalchemy import (
 
 from cloud_hub.core.labels import model_term
 from cloud_hub.core.model import Device
-from cloud_hub.store import schema
+from cloud_hub.store import bulk, device_changes, schema
 from cloud_hub.store.database import Tx
 from protos.contract import codec
 from protos.contract.ids import DeviceId, Digest, ModelName, TenantId
+from protos.contract.telemetry import to_ms
 from protos.contract.twin import DesiredTwin, ModelAssignment, Presence, ReportedTwin, Status
 
 devices = Table(
@@ -80,6 +83,11 @@ retired_devices = Table(
 )
 
 
+_DESIRED = select(*(column for column in devices.c if column.name.startswith("desired_"))).where(
+    devices.c.id == bindparam("of_device")
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastWord:
     """What is needed of a device to judge its next message: every device sends one every half minute."""
@@ -89,6 +97,7 @@ class LastWord:
     presence: Presence | None
     boot_id: str | None
     status_at: datetime | None  # by its own clock
+    model: tuple[str, int] | None  # it says it runs
 
 
 def add(tx: Tx, id: DeviceId, tenant: TenantId, board: str, labels: Mapping[str, str], at: datetime) -> bool:
@@ -116,6 +125,7 @@ def put_labels(tx: Tx, id: DeviceId, labels: Mapping[str, str]) -> None:
     tx.execute(delete(device_labels).where(device_labels.c.device == id))
     if labels:
         tx.execute(insert(device_labels), [{"device": id, "key": key, "value": value} for key, value in labels.items()])
+    device_changes.note(tx, id)
 
 
 def enrolled(tx: Tx, id: DeviceId, at: datetime) -> None:
@@ -170,6 +180,13 @@ def matching_ids(tx: Tx, tenant: TenantId, selector: Mapping[str, str]) -> list[
     ]
 
 
+def ordered_ids(tx: Tx, tenant: TenantId, selector: Mapping[str, str]) -> list[DeviceId]:
+    """Those that are online first: they can answer for the others sooner; then by id."""
+    away = func.coalesce(devices.c.presence, 0) != int(Presence.ONLINE)
+    query = _selected(select(devices.c.id), tenant, selector).order_by(away, devices.c.id)
+    return [DeviceId(id) for id in tx.execute(query).scalars()]
+
+
 def matching_among(tx: Tx, tenant: TenantId, selector: Mapping[str, str], ids: Sequence[DeviceId]) -> set[DeviceId]:
     """Those of ``ids``."""
     query = _selected(select(devices.c.id), tenant, selector)
@@ -187,7 +204,7 @@ def put_status(tx: Tx, id: DeviceId, status: Status, seen: datetime | None) -> N
 def last_word(tx: Tx, id: DeviceId) -> LastWord | None:
     """Of whichever tenant."""
     d = devices.c
-    columns = (d.tenant, d.desired_generation, d.presence, d.status_boot, d.status_at)
+    columns = (d.tenant, d.desired_generation, d.presence, d.status_boot, d.status_at, d.reported_name, d.reported_version)
     row = tx.execute(select(*columns).where(d.id == id)).first()
     if row is None:
         return None
@@ -197,6 +214,7 @@ def last_word(tx: Tx, id: DeviceId) -> LastWord | None:
         presence=Presence(row.presence) if row.presence is not None else None,
         boot_id=row.status_boot,
         status_at=row.status_at,
+        model=(row.reported_name, row.reported_version) if row.reported_name is not None else None,
     )
 
 
@@ -216,27 +234,31 @@ def put_reported(tx: Tx, id: DeviceId, twin: ReportedTwin, seen: datetime) -> No
 
 
 def put_desired(tx: Tx, id: DeviceId, twin: DesiredTwin) -> None:
-    model = twin.model
-    tx.execute(
-        update(devices)
-        .where(devices.c.id == id)
-        .values(
-            desired_generation=twin.generation,
-            desired_name=model.name if model else None,
-            desired_version=model.version if model else None,
-            desired_manifest=model.manifest_digest if model else None,
-            desired_manifest_bytes=model.manifest_size_bytes if model else None,
-            desired_rollout=twin.rollout_id,
-            desired_renew_before=twin.renew_before,
-            desired_twin=codec.encode_desired(twin),
-        )
-    )
+    put_desired_many(tx, [(id, twin)])
+
+
+def put_desired_many(tx: Tx, twins: Sequence[tuple[DeviceId, DesiredTwin]]) -> None:
+    """In one statement."""
+    columns = ("desired_generation", "desired_name", "desired_version", "desired_manifest", "desired_manifest_bytes")
+    more = ("desired_rollout", "desired_renew_before", "desired_twin")
+    bulk.update(tx, devices, ("id",), (*columns, *more), [(*_desired_columns(twin), id) for id, twin in twins])
+
+
+def desired(tx: Tx, id: DeviceId) -> DesiredTwin | None:
+    """None: no such device."""
+    row = tx.execute(_DESIRED, {"of_device": id}).first()
+    return desired_of(row) if row else None
 
 
 def manifests_of(tx: Tx, id: DeviceId) -> set[Digest]:
-    """Manifests a device should run or says it runs."""
-    row = tx.execute(select(devices.c.desired_manifest, devices.c.reported_manifest).where(devices.c.id == id)).first()
-    return {Digest(digest) for digest in row or () if digest}
+    """Manifests a device should run, or try beside what it runs, or says it runs."""
+    d = devices.c
+    row = tx.execute(select(d.desired_manifest, d.reported_manifest, d.desired_twin).where(d.id == id)).first()
+    if row is None:
+        return set()
+    challenger = codec.decode_desired(row.desired_twin).challenger if row.desired_twin is not None else None
+    found = {Digest(digest) for digest in (row.desired_manifest, row.reported_manifest) if digest}
+    return found | ({challenger.model.manifest_digest} if challenger is not None else set())
 
 
 def _selected(query: Select[Any], tenant: TenantId, selector: Mapping[str, str]) -> Select[Any]:
@@ -275,6 +297,13 @@ def _device(row: Row[Any], labels: Mapping[str, str]) -> Device:
         reported=codec.decode_reported(row.reported) if row.reported is not None else None,
         created_at=row.created_at,
     )
+
+
+def _desired_columns(twin: DesiredTwin) -> tuple[Any, ...]:
+    model, renew = twin.model, twin.renew_before
+    named = (model.name, model.version, model.manifest_digest, model.manifest_size_bytes) if model else (None,) * 4
+    renewal = to_ms(renew) if renew is not None else None
+    return twin.generation, *named, twin.rollout_id, renewal, codec.encode_desired(twin)
 
 
 def desired_of(row: Row[Any]) -> DesiredTwin:

@@ -14,6 +14,7 @@ from cloud_hub.store import claim
 
 CONNECTIONS = 32  # of one process at most
 _WRITERS = 0x7464_6C77  # the advisory lock that writers of all processes take: "tdlw"
+_TERM = 0x7464_6C74  # that those who append share while they do, so that no term begins beside them: "tdlt"
 
 # Unless the URL says otherwise. A server that vanished without a word is noticed after half a minute, not after hours.
 _CONNECT = {
@@ -96,8 +97,16 @@ class Postgres:
         for table, columns in changes.items():
             tx.exec_driver_sql(f"ALTER TABLE {quoted(table)} {', '.join(columns)}")
 
-    def claim(self, lost: Callable[[], None]) -> AbstractContextManager[None]:
-        return claim.held(self.engine, lost)
+    def hold_term(self, tx: Connection) -> None:
+        tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_TERM})")
+
+    def end_terms(self, tx: Connection) -> None:
+        tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TERM})")
+
+    def claim(
+        self, lost: Callable[[], None], stand_by: claim.StandBy, still: Callable[[], bool]
+    ) -> AbstractContextManager[None]:
+        return claim.held(self.engine, lost, stand_by, still)
 
 
 _OTHER_COLLATIONS = text(

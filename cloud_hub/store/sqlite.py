@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from cloud_hub.core.errors import Conflict
+from cloud_hub.store.claim import StandBy
 
 # what a user or the system can mend; the extended codes are these in their lowest byte
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -57,9 +58,16 @@ class Sqlite:
     def settle(self, tx: Connection) -> None:
         pass
 
+    def hold_term(self, tx: Connection) -> None:
+        """Writers come one at a time."""
+
+    def end_terms(self, tx: Connection) -> None:
+        """As ``hold_term``."""
+
     @contextmanager
-    def claim(self, lost: Callable[[], None]) -> Iterator[None]:
-        """A lock beside the file, which only the end of the process or of the context takes away: it is never lost."""
+    def claim(self, lost: Callable[[], None], stand_by: StandBy, still: Callable[[], bool]) -> Iterator[None]:
+        """A lock beside the file, which only the end of the process or of the context takes away: it is never lost. Nobody
+        stands by: on one machine the service manager starts the hub again as fast."""
         with Path(f"{self._path}.lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Row, Table, Text, bindparam, func, insert, select, text, update
 
-from cloud_hub.core.targets import Subject, Target, TargetKind
+from cloud_hub.core.targets import PACKAGES, Subject, Target, TargetKind
 from cloud_hub.store import schema
 from cloud_hub.store.database import Tx
-from protos.contract.ids import TenantId
+from protos.contract.ids import Digest, TenantId
 
 tuf_targets = Table(
     "tuf_targets",
@@ -31,6 +31,7 @@ tuf_targets = Table(
     schema.time("created_at"),
     schema.time("queued_at"),
     Index("ix_tuf_targets_name", "tenant", "subject", "name", "version"),
+    Index("ix_tuf_targets_sha256", "tenant", "sha256"),
     Index(
         "ix_tuf_targets_waiting",
         "queued_at",
@@ -107,12 +108,21 @@ def find(tx: Tx, path: str) -> Target | None:
     return None if row is None else _target(row)
 
 
-def firmware(tx: Tx, tenant: TenantId, *, from_: str, limit: int) -> list[tuple[Target, bool, datetime]]:
+def packages(
+    tx: Tx, tenant: TenantId, subjects: Collection[Subject], *, from_: str, limit: int
+) -> list[tuple[Target, bool, datetime]]:
     """By path, from this one on: (target, whether it is signed, when it was published)."""
     t = tuf_targets.c
-    query = select(tuf_targets).where(t.tenant == tenant, t.subject == Subject.FIRMWARE.value, t.path >= from_)
-    rows = tx.execute(query.order_by(t.path).limit(limit))
+    own = (t.tenant == tenant, t.subject.in_([subject.value for subject in subjects]), t.path >= from_)
+    rows = tx.execute(select(tuf_targets).where(*own).order_by(t.path).limit(limit))
     return [(_target(row), row.signed_release == row.release, row.created_at) for row in rows]
+
+
+def names_package(tx: Tx, tenant: TenantId, digest: Digest) -> bool:
+    """Whether it is a package of this tenant."""
+    t = tuf_targets.c
+    own = (t.tenant == tenant, t.sha256 == digest.removeprefix("sha256:"), t.subject.in_([one.value for one in PACKAGES]))
+    return tx.execute(select(t.path).where(*own).limit(1)).first() is not None
 
 
 def waiting_bins(tx: Tx, limit: int) -> list[str]:

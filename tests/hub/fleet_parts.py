@@ -8,6 +8,7 @@ from cloud_hub.core.config import HubConfig
 from cloud_hub.core.model import Baseline, ModelVersion, Principal, Role, Variant
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import PublishedVersion, RegistryService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.trust import TrustService
@@ -75,7 +76,8 @@ class Hub:
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.fleet = FleetService(self.db, self.clock)
         self.registry = RegistryService(self.db, self.artifacts, self.clock)
-        self.rollouts = RolloutService(self.db, self.registry, self.fleet, self.clock)
+        self.packages = PackageService(self.db, self.artifacts, self.clock)
+        self.rollouts = RolloutService(self.db, self.registry, self.fleet, self.clock, self.packages)
         self.trust = TrustService(self.db, self.folder / "trust" / "keys", self.clock)
         ca = self.folder / "ca"
         self.authority = (Authority.load if ca.exists() else Authority.create)(ca, clock=self.clock)

@@ -15,11 +15,12 @@ from cloud_hub.app.hubctl import (
     dataset,
     device,
     drift,
-    firmware,
     job,
     model,
+    package,
     rollout,
     sample,
+    shadow,
     spec,
     stream,
     telemetry,
@@ -68,6 +69,7 @@ for name, noun in (
     ("spec", spec.app),
     ("job", job.app),
     ("rollout", rollout.app),
+    ("shadow", shadow.app),
     ("telemetry", telemetry.app),
     ("stream", stream.app),
     ("drift", drift.app),
@@ -76,7 +78,7 @@ for name, noun in (
     ("token", token.app),
     ("audit", audit.app),
     ("trust", trust.app),
-    ("firmware", firmware.app),
+    ("package", package.app),
 ):
     app.add_typer(noun, name=name, no_args_is_help=True)
 app.command()(user.whoami)

@@ -12,8 +12,10 @@ from protos.v1 import (
     datasets_pb2_grpc,
     drift_pb2_grpc,
     fleet_pb2_grpc,
+    packages_pb2_grpc,
     registry_pb2_grpc,
     rollouts_pb2_grpc,
+    shadows_pb2_grpc,
     streams_pb2_grpc,
     telemetry_service_pb2_grpc,
     training_pb2_grpc,
@@ -42,7 +44,9 @@ class Hub:
         stub: Any = self._channel
         self.fleet: Any = fleet_pb2_grpc.FleetStub(stub)  # type: ignore[no-untyped-call]
         self.registry: Any = registry_pb2_grpc.RegistryStub(stub)  # type: ignore[no-untyped-call]
+        self.packages: Any = packages_pb2_grpc.PackagesStub(stub)  # type: ignore[no-untyped-call]
         self.rollouts: Any = rollouts_pb2_grpc.RolloutsStub(stub)  # type: ignore[no-untyped-call]
+        self.shadows: Any = shadows_pb2_grpc.ShadowsStub(stub)  # type: ignore[no-untyped-call]
         self.training: Any = training_pb2_grpc.TrainingStub(stub)  # type: ignore[no-untyped-call]
         self.datasets: Any = datasets_pb2_grpc.DatasetsStub(stub)  # type: ignore[no-untyped-call]
         self.telemetry: Any = telemetry_service_pb2_grpc.TelemetryStub(stub)  # type: ignore[no-untyped-call]

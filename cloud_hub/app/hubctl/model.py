@@ -1,6 +1,6 @@
 """``hubctl model``: versions and aliases."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,10 +53,33 @@ def get(
     if session.out.json:
         session.out.document(found)
         return
-    variants = found.pop("variants")
+    variants, on_boards = found.pop("variants"), found.pop("on_boards")
     session.out.record(found)
     columns = ("target", "accuracy", "latency_p50_ms", "output_error", "artifact_size_bytes", "boards")
     session.out.rows(variants, columns, empty="no variants")
+    session.out.rows(_stood(variants, on_boards), _ON_BOARDS, empty="no board runs it")
+
+
+_ON_BOARDS = ("board", "target", "taken", "declared_ms", "p50_ms", "p95_ms", "peak_mb", "error", "agreement", "devices")
+
+
+def _stood(variants: list[dict[str, Any]], on_boards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is published, by board: whether devices get it or why not, what the hub declared of it and what devices measured."""
+    declared = {variant["target"]: variant["latency_p50_ms"] for variant in variants}
+    measured = ("p50_ms", "p95_ms", "error", "agreement")
+    return [
+        {
+            "board": one["board"],
+            "target": one["target"],
+            "taken": "yes" if one["chosen"] else f"no: {one['passed_over']}",
+            "declared_ms": declared[one["target"]],
+            "devices": one["devices"],
+            "peak_mb": round(one["peak_bytes"] / 1e6, 1) if one["devices"] else None,
+            **{name: one[name] if one["devices"] else None for name in measured},
+        }
+        for one in on_boards
+        if one["target"] in declared
+    ]
 
 
 @app.command()

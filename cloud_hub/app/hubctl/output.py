@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -106,6 +107,19 @@ class Output:
         """For people; never mixed into what a script reads."""
         sys.stderr.write(printable(sentence) + "\n")
         sys.stderr.flush()
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return not self.json and sys.stdout.isatty()
+
+    def show(self, picture: RenderableType) -> None:
+        """Something made for people, once."""
+        _console(stderr=False).print(picture)
+
+    def live(self) -> Live:
+        """Where a picture is drawn anew in its place; the last one stays."""
+        return Live(console=_console(stderr=False), auto_refresh=False, vertical_overflow="ellipsis")
 
     def progress(self, what: str, total: float) -> "Bar":
         return Bar(what, total)

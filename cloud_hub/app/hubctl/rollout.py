@@ -1,30 +1,44 @@
 """``hubctl rollout``: a version to devices, in waves."""
 
-from collections import Counter
+import contextlib
 from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cloud_hub.app.hubctl import texts
 from cloud_hub.app.hubctl.failure import ExitCode, Failure
 from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
+from cloud_hub.app.hubctl.rollout_view import picture, share_done, summary, what
 from cloud_hub.app.hubctl.session import Session, of, pairs
 from cloud_hub.app.hubctl.watch import watch as watch_stream
+from protos.contract.update import UpdateState
 from protos.v1 import fleet_pb2, registry_pb2
 from protos.v1 import rollouts_pb2 as pb
 
 app = typer.Typer(help="Rollouts.")
 
 Id = Annotated[str, typer.Argument(help="Rollout id.")]
-_COLUMNS = ("id", "model", "version", "state", "wave", "waves", "created_by", "created_at", "reason")
+_ENDED = (
+    pb.ROLLOUT_STATE_SUCCEEDED,
+    pb.ROLLOUT_STATE_ABORTED,
+    pb.ROLLOUT_STATE_FAILED,
+    pb.ROLLOUT_STATE_ROLLED_BACK,
+)
+_COLUMNS = ("id", "component", "model", "version", "state", "wave", "waves", "created_by", "created_at", "reason")
+DeviceState = StrEnum("DeviceState", [state.name.lower() for state in UpdateState])  # type: ignore[misc]  # made of the contract's
+_DEVICE_COLUMNS = ("device_id", "wave", "state", "target", "asked_at", "ended_at", "reason")
 
 
 @app.command()
 def create(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model name.")],
+    model: Annotated[str, typer.Argument(help="Model name; or a plan, with --file.")] = "",
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="A plan in YAML; - for standard input.")] = None,
     version: Annotated[int, typer.Option(help="Version number.")] = 0,
     alias: Annotated[str, typer.Option(help="The version an alias points at.")] = "",
     select: Annotated[
@@ -35,26 +49,30 @@ def create(
     max_failures: Annotated[int, typer.Option(min=0, help="More failures than this stop the rollout.")] = 0,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
 ) -> None:
-    """Bring a version to every selected device."""
-    if bool(version) == bool(alias):
+    """Bring a version to every selected device: as a plan says, or in short."""
+    if bool(file) == bool(model):
+        raise typer.BadParameter("give a model, or a plan with --file")
+    if model and bool(version) == bool(alias):
         raise typer.BadParameter("give --version N or --alias NAME")
     session = of(context)
     match = pairs(select or (), "--select")
+    request = pb.CreateRolloutRequest(plan_yaml=texts.read(file) if file else "")
     with session.hub() as hub:
-        if alias:
-            found = hub.registry.GetVersion(registry_pb2.GetVersionRequest(name=model, alias=alias), timeout=TIMEOUT_S)
-            version = found.version
-        request = pb.CreateRolloutRequest(
-            model=model,
-            version=version,
-            selector=fleet_pb2.Selector(match=match),
-            canary=canary,
-            soak_s=soak,
-            max_failures=max_failures,
-        )
+        if model:
+            if alias:
+                found = hub.registry.GetVersion(registry_pb2.GetVersionRequest(name=model, alias=alias), timeout=TIMEOUT_S)
+                version = found.version
+            request = pb.CreateRolloutRequest(
+                model=model,
+                version=version,
+                selector=fleet_pb2.Selector(match=match),
+                canary=canary,
+                soak_s=soak,
+                max_failures=max_failures,
+            )
         rollout = hub.rollouts.CreateRollout(request, timeout=TIMEOUT_S)
         if not watch:
-            session.out.done(f"rollout {rollout.id}: {model} version {version}, {_summary(rollout)}", plain(rollout))
+            session.out.done(f"rollout {rollout.id}: {what(rollout)}, {summary(rollout)}", plain(rollout))
             return
         session.out.note(f"rollout {rollout.id}")
         _follow(session, hub, rollout.id)
@@ -78,21 +96,62 @@ def get(context: typer.Context, id: Id) -> None:
     """Show one rollout with its devices."""
     session = of(context)
     with session.hub() as hub:
-        rollout = plain(hub.rollouts.GetRollout(pb.GetRolloutRequest(id=id), timeout=TIMEOUT_S))
+        found = hub.rollouts.GetRollout(pb.GetRolloutRequest(id=id), timeout=TIMEOUT_S)
+    rollout = plain(found)
     if session.out.json:
         session.out.document(rollout)
         return
     devices = rollout.pop("devices")
-    session.out.record(rollout)
+    session.out.record({key: value for key, value in rollout.items() if key not in ("plan", "standings", "gates")})
     session.out.rows(devices, ("device_id", "wave", "state", "target", "reason"), empty="no devices")
 
 
 @app.command()
+def status(context: typer.Context, id: Id) -> None:
+    """Show how a rollout stands: waves, states, gates and their limits."""
+    session = of(context)
+    with session.hub() as hub:
+        rollout = hub.rollouts.GetRollout(pb.GetRolloutRequest(id=id), timeout=TIMEOUT_S)
+    if session.out.json:
+        session.out.document({key: value for key, value in plain(rollout).items() if key != "devices"})
+    else:
+        session.out.show(picture(rollout))
+
+
+@app.command()
+def devices(
+    context: typer.Context,
+    id: Id,
+    state: Annotated[DeviceState | None, typer.Option(help="Those in this state only.")] = None,
+    limit: Limit = 100,
+) -> None:
+    """List the devices of a rollout, however many, by wave."""
+    session = of(context)
+    number = UpdateState[state.upper()] if state else 0
+    with session.hub() as hub:
+        request = pb.ListRolloutDevicesRequest(id=id, state=number)  # type: ignore[arg-type]  # numbers are the wire's
+        found = listed(hub.rollouts.ListRolloutDevices, request, "devices", limit)
+    session.out.rows(found, _DEVICE_COLUMNS, empty="no devices")
+
+
+@app.command()
 def watch(context: typer.Context, id: Id) -> None:
-    """Follow a rollout to its end; exit 1 unless it succeeded."""
+    """Follow a rollout to its end, live on a terminal; exit 1 unless it succeeded."""
     session = of(context)
     with session.hub() as hub:
         _follow(session, hub, id)
+
+
+@app.command()
+def start(context: typer.Context, id: Id) -> None:
+    """Start a scheduled rollout now."""
+    _act(context, id, lambda hub: hub.rollouts.StartRollout)
+
+
+@app.command()
+def approve(context: typer.Context, id: Id) -> None:
+    """Let the next wave begin."""
+    _act(context, id, lambda hub: hub.rollouts.ApproveRollout)
 
 
 @app.command()
@@ -123,32 +182,35 @@ def _act(context: typer.Context, id: str, method: Callable[[Hub], Callable[..., 
     session = of(context)
     with session.hub() as hub:
         rollout = method(hub)(pb.RolloutActionRequest(id=id), timeout=TIMEOUT_S)
-    session.out.done(f"rollout {id}: {_summary(rollout)}", plain(rollout))
+    session.out.done(f"rollout {id}: {summary(rollout)}", plain(rollout))
 
 
 def _follow(session: Session, hub: Hub, id: str) -> None:
     """To its end. Raises Failure unless it succeeded."""
     rollout = pb.Rollout(id=id)
-    with session.out.progress(f"rollout {id}", 1.0) as bar:
-        for rollout in watch_stream(lambda: hub.rollouts.WatchRollout(pb.GetRolloutRequest(id=id))):
-            if session.out.json:
-                session.out.line(plain(rollout))
-            else:
-                typer.echo(f"rollout {id}: {_summary(rollout)}")
-            bar.at(_share_done(rollout), f"rollout {id} wave {rollout.wave + 1}/{rollout.waves}")
+    stream = watch_stream(lambda: hub.rollouts.WatchRollout(pb.GetRolloutRequest(id=id)))
+    with contextlib.ExitStack() as stack:
+        show = _shown_live(session, stack) if session.out.draws else _told(session, stack, id)
+        for rollout in stream:
+            show(rollout)
     if rollout.state == pb.ROLLOUT_STATE_SUCCEEDED:
         return
-    if rollout.state in (pb.ROLLOUT_STATE_RUNNING, pb.ROLLOUT_STATE_PAUSED, pb.ROLLOUT_STATE_UNSPECIFIED):
+    if rollout.state not in _ENDED:
         raise Failure(f"the hub ended the watch of rollout {id}, which goes on: watch again", ExitCode.UNREACHABLE)
     raise Failure(f"rollout {id} is {plain(rollout)['state']}: {rollout.reason or 'no reason given'}", ExitCode.FAILED)
 
 
-def _summary(rollout: pb.Rollout) -> str:
-    states = Counter(device["state"] or "waiting" for device in plain(rollout)["devices"])
-    devices = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no devices"
-    return f"{plain(rollout)['state']}, wave {rollout.wave + 1} of {rollout.waves}, {devices}"
+def _shown_live(session: Session, stack: contextlib.ExitStack) -> Callable[[pb.Rollout], None]:
+    drawn = stack.enter_context(session.out.live())
+    return lambda rollout: drawn.update(picture(rollout), refresh=True)
 
 
-def _share_done(rollout: pb.Rollout) -> float:
-    committed = sum(device["state"] == "committed" for device in plain(rollout)["devices"])
-    return committed / len(rollout.devices) if rollout.devices else 0.0
+def _told(session: Session, stack: contextlib.ExitStack, id: str) -> Callable[[pb.Rollout], None]:
+    """A line for each change, or JSON; how far it is on stderr."""
+    bar = stack.enter_context(session.out.progress(f"rollout {id}", 1.0))
+
+    def tell(rollout: pb.Rollout) -> None:
+        session.out.each(f"rollout {id}: {summary(rollout)}", plain(rollout) if session.out.json else {})
+        bar.at(share_done(rollout), f"rollout {id} wave {rollout.wave + 1}/{rollout.waves}")
+
+    return tell

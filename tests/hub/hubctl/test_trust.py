@@ -142,16 +142,3 @@ def test_what_cannot_be_used_is_told_in_one_line(hubctl: Run, tmp_path: Path) ->
         file.unlink()
     assert "there already" in hubctl("trust", "rotate", "--keys", "safe", code=ExitCode.REFUSED).stderr
     assert (tmp_path / "roots-2.json").read_text() == "mine"
-
-
-def test_firmware_is_published_and_listed(hubctl: Run, bare: RunningHub, tmp_path: Path) -> None:
-    hubctl("trust", "init", "--keys", "safe")
-    (tmp_path / "image.bin").write_bytes(b"firmware" * 300_000)
-    words = ("image.bin", "--board", "camera-x86", "--name", "base", "--version", "1.0")
-    assert "release 1" in hubctl("firmware", "publish", *words).stdout
-    bare.services.trust.tick(bare.clock.now())
-    (found,) = json.loads(hubctl("--output", "json", "firmware", "list").stdout)
-    assert (found["name"], found["version"], found["size_bytes"], found["signed"]) == ("base", "1.0", 2_400_000, True)
-    (tmp_path / "image.bin").write_bytes(b"another")
-    assert "another version" in hubctl("firmware", "publish", *words, code=ExitCode.REFUSED).stderr
-    assert "cannot install firmware yet" in " ".join(hubctl("firmware", "publish", "--help").stdout.replace("│", "").split())

@@ -242,7 +242,7 @@ def test_a_rollout_that_cannot_start_does_not_fail_a_job_that_published(
 ) -> None:
     hub, worker = signs
     hub.publish(job_id=_job(hub).id)
-    monkeypatch.setattr("cloud_hub.services.rollouts.MAX_SOAK_S", 1)
+    monkeypatch.setattr("cloud_hub.core.rollout_plan.MAX_SOAK_S", 1)
     worker.run(tmp_path)
     assert _job(hub).state is JobState.PUBLISHED
 

@@ -25,12 +25,16 @@ from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.deltas import DeltaService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import PublishedVersion, RegistryService
 from cloud_hub.services.rollouts import RolloutService
+from cloud_hub.services.shadow import ShadowService
+from cloud_hub.services.sources import DELTAS, SourceService
 from cloud_hub.services.streams import StreamService
 from cloud_hub.services.telemetry import TelemetryService
 from cloud_hub.services.training import TrainingService
@@ -39,6 +43,7 @@ from cloud_hub.services.users import UserService, recorded
 from cloud_hub.store import certificates, users
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database
+from cloud_hub.store.web import open_web
 from cloud_hub.trust.authority import Authority, Issued
 from edge_agent.core.clock import Clock, SystemClock
 from protos.contract import codec
@@ -77,10 +82,12 @@ class RunningHub:
         self.db = Database(database_url or f"sqlite:///{folder / 'hub.db'}")
         self.db.migrate()
         artifacts = ArtifactStore(folder / "artifacts")
+        deltas = DeltaService(self.db, artifacts, ArtifactStore(folder / "artifacts" / DELTAS), self.config.artifacts, clock)
         files = open_files(self.config.telemetry, folder)
         access = AccessService(self.db, clock)
         fleet = FleetService(self.db, clock, on_revoked=access.changed)
         registry = RegistryService(self.db, artifacts, clock)
+        packages = PackageService(self.db, artifacts, clock)
         self.services = Services(
             access=access,
             users=UserService(self.db, self.authority, access, clock),
@@ -89,8 +96,14 @@ class RunningHub:
             enrollment=EnrollmentService(self.db, self.authority, clock, self.config, on_revoked=access.changed),
             fleet=fleet,
             registry=registry,
+            packages=packages,
             artifacts=artifacts,
-            rollouts=RolloutService(self.db, registry, fleet, clock),
+            deltas=deltas,
+            sources=SourceService(
+                self.db, registry, artifacts, deltas, open_web(self.config.artifacts, folder / "artifacts"), clock
+            ),
+            rollouts=RolloutService(self.db, registry, fleet, clock, packages),
+            shadows=ShadowService(self.db, registry, fleet, clock),
             training=TrainingService(self.db, clock),
             datasets=DatasetService(self.db, artifacts, clock),
             telemetry=TelemetryService(self.db, clock),

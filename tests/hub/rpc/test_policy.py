@@ -34,19 +34,21 @@ READS = {
     "Health": "Check List Watch",
     "Admin": "WhoAmI CreateToken ListTokens RevokeToken",
     "Alerts": "GetAlert ListAlerts ListRules ListSilences ListSinks WatchAlerts",
-    "Artifacts": "Download",
+    "Artifacts": "Download Locate",
     "Datasets": "GetSample ListDatasets ListSamples",
     "Drift": "ListEpisodes ListWindows",
     "Fleet": "GetDevice ListDevices",
-    "Registry": "GetVersion ListFirmware ListModels ListVersions",
-    "Rollouts": "GetRollout ListRollouts WatchRollout",
+    "Packages": "ListPackages",
+    "Registry": "GetVersion ListModels ListVersions",
+    "Rollouts": "GetRollout ListRolloutDevices ListRollouts WatchRollout",
+    "Shadows": "GetShadow ListShadows",
     "Streams": "GetStream ListStreams ListWindows WatchWindows",
     "Telemetry": "Aggregate GetStats ListEvents ListQuarantine QueryReadings TailReadings",
     "Training": "GetJob GetSpec ListJobs WatchJob",
     "Trust": "GetMetadata GetTrust",
 }
 LABELS = {"Datasets": "CreateDataset ImportSamples LabelSamples"}
-STOPS = {"Rollouts": "AbortRollout PauseRollout RollbackRollout"}
+STOPS = {"Rollouts": "AbortRollout PauseRollout RollbackRollout", "Shadows": "StopShadow"}
 OPERATES = {
     "Alerts": "AckAlert CreateSilence DeleteRule ExpireSilence PutRule ResolveAlert TestSink",
     "Fleet": "CreateDevice DeleteDevice EnrollDevice RevokeDevice RotateDevice UpdateDevice",
@@ -54,7 +56,12 @@ OPERATES = {
     "Telemetry": "GetQuarantined ReplayQuarantined",
     "Training": "CancelJob PutSpec RunJob",
 }
-RELEASES = {"Registry": "PublishFirmware SetAlias", "Rollouts": "CreateRollout ResumeRollout"}
+RELEASES = {
+    "Packages": "PublishPackage",
+    "Registry": "SetAlias",
+    "Rollouts": "ApproveRollout CreateRollout ResumeRollout StartRollout",
+    "Shadows": "StartShadow",
+}
 ADMINISTERS = {
     "Admin": "CreateUser ExportAudit GetUser IssueCertificate ListAudit ListUsers RevokeCertificates UpdateUser VerifyAudit",
     "Fleet": "ApproveDevice",
@@ -66,7 +73,7 @@ MAY: dict[Role, list[dict[str, str]]] = {
     Role.DEVICE: [
         {
             "Health": "Check List Watch",
-            "Artifacts": "Download",
+            "Artifacts": "Download Locate",
             "Datasets": "UploadSample",
             "Trust": "GetDirector GetMetadata",
         }
@@ -117,6 +124,7 @@ def test_what_changes_something_stands_in_the_audit_log() -> None:
         "Watch",
         "Check",
         "Download",
+        "Locate",
         "Query",
         "Tail",
         "Aggregate",

@@ -110,3 +110,63 @@ def test_a_listing_comes_in_pages_and_leaves_the_devices_out(hub: RunningHub, st
     second = stub.ListRollouts(pb.ListRolloutsRequest(page_size=2, page_token=first.next_page_token))
     assert second.rollouts[0].id == made[0]
     assert not any(rollout.devices for rollout in (*first.rollouts, *second.rollouts))
+
+
+PLAN = """
+model: {name}
+version: challenger
+selector: {{line: {name}}}
+waves: [{{count: 1}}, {{rest: true, approval: true}}]
+soak_s: 0
+start: manual
+"""
+
+
+def test_a_plan_is_started_approved_and_seen_by_waves(hub: RunningHub, stub: rollouts_pb2_grpc.RolloutsStub) -> None:
+    for number in range(3):
+        hub.device(f"cam-plan-{number}")
+        hub.services.fleet.set_labels(ADMIN, DeviceId(f"cam-plan-{number}"), {"line": "planned"})
+    hub.publish("planned")
+    made = stub.CreateRollout(pb.CreateRolloutRequest(plan_yaml=PLAN.format(name="planned")))
+    assert (made.state, made.component, made.version) == (pb.ROLLOUT_STATE_SCHEDULED, "model", 1)
+    action = pb.RolloutActionRequest(id=made.id)
+    started = stub.StartRollout(action)
+    assert [(wave.title, wave.waiting + wave.pending, wave.approval) for wave in started.standings] == [
+        ("1 device", 1, False),
+        ("the rest", 2, True),
+    ]
+    report(hub, started.devices[0].device_id, UpdateState.COMMITTED)
+    waiting = stub.GetRollout(pb.GetRolloutRequest(id=made.id))
+    assert (waiting.state, waiting.wave) == (pb.ROLLOUT_STATE_AWAITING_APPROVAL, 1)
+    approved = stub.ApproveRollout(action)
+    assert (approved.state, approved.standings[1].approved_by, approved.standings[1].pending) == (
+        pb.ROLLOUT_STATE_RUNNING,
+        "ada",
+        2,
+    )
+    assert '"approval":true' in approved.plan_json
+    stub.AbortRollout(action)
+
+
+def test_devices_come_in_pages_and_by_state(hub: RunningHub, stub: rollouts_pb2_grpc.RolloutsStub) -> None:
+    rollout = started(hub, stub, "listed")
+    report(hub, "cam-listed", UpdateState.TRIAL)
+    request = pb.ListRolloutDevicesRequest(id=rollout.id, state=int(UpdateState.TRIAL))  # type: ignore[arg-type]
+    (device,) = stub.ListRolloutDevices(request).devices
+    assert (device.device_id, device.asked_at_ms > 0, device.ended_at_ms) == ("cam-listed", True, 0)
+    request.state = int(UpdateState.COMMITTED)  # type: ignore[assignment]
+    assert not stub.ListRolloutDevices(request).devices
+    for bad in (
+        pb.ListRolloutDevicesRequest(id=rollout.id, page_token="x y"),
+        pb.ListRolloutDevicesRequest(id=rollout.id, state=99),  # type: ignore[arg-type]  # no state of the contract
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ListRolloutDevices(bad)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_plan_that_cannot_be_used_is_invalid_and_names_the_key(hub: RunningHub, stub: rollouts_pb2_grpc.RolloutsStub) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.CreateRollout(pb.CreateRolloutRequest(plan_yaml="model: a\nversion: 1\nsokat_s: 3"))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "sokat_s" in (refused.value.details() or "")

@@ -29,8 +29,10 @@ from protos.v1 import (
     datasets_pb2,
     drift_pb2,
     fleet_pb2,
+    packages_pb2,
     registry_pb2,
     rollouts_pb2,
+    shadows_pb2,
     streams_pb2,
     telemetry_service_pb2,
     training_pb2,
@@ -50,7 +52,7 @@ WATCH_S = 1.0
 A, AL, D, F, R, S, T, TR = (
     admin_pb2, alerts_pb2, datasets_pb2, fleet_pb2, rollouts_pb2, streams_pb2, telemetry_service_pb2, training_pb2,
 )  # fmt: skip
-G, U = registry_pb2, trust_pb2
+G, P, SH, U = registry_pb2, packages_pb2, shadows_pb2, trust_pb2
 HOUR = 3600
 
 NOT_FOUND, DENIED = {StatusCode.NOT_FOUND}, {StatusCode.PERMISSION_DENIED}
@@ -96,6 +98,8 @@ class Rows:
         self.ids["sample"] = call("Datasets/ListSamples", D.ListSamplesRequest(dataset=MARK)).samples[0].id
         call("Training/PutSpec", TR.PutSpecRequest(yaml=f"name: {MODEL}\ndata: {{dataset: {MARK}}}\n"))
         self.ids["job"] = call("Training/RunJob", TR.RunJobRequest(model=MODEL)).id
+        challenger = self.hub.publish(MODEL).version
+        assert call("Shadows/StartShadow", SH.StartShadowRequest(model=MODEL, version=challenger)).devices == 1
         self.ids["rollout"] = call("Rollouts/CreateRollout", R.CreateRolloutRequest(model=MODEL, version=1)).id
         call("Streams/PutStreams", S.PutStreamsRequest(yaml=SPEC.format(name=MARK)))
         call("Alerts/PutRule", AL.PutRuleRequest(yaml=f"{{name: {MARK}, event: camera.*, severity: info}}"))
@@ -195,6 +199,10 @@ CASES: dict[str, list[Case]] = {
         device(NOT_FOUND, artifacts_pb2.DownloadRequest, digest=known("artifact")),
         device(NOT_FOUND, artifacts_pb2.DownloadRequest, digest=known("manifest")),
     ],
+    "Artifacts/Locate": [
+        user(NOT_FOUND, artifacts_pb2.LocateRequest, digest=known("artifact")),
+        device(NOT_FOUND, artifacts_pb2.LocateRequest, digest=known("artifact")),
+    ],
     "Datasets/CreateDataset": [user(NOTHING, D.CreateDatasetRequest, name="stripes", labels=["cat", "dog"])],
     "Datasets/GetSample": [user(NOT_FOUND, D.GetSampleRequest, id=known("sample"))],
     "Datasets/ImportSamples": [user(ANY, D.ImportSample, dataset=MARK, image=png(2), label="dog", name="x.png")],
@@ -242,25 +250,32 @@ CASES: dict[str, list[Case]] = {
     "Fleet/RevokeDevice": [user(NOT_FOUND, F.RevokeDeviceRequest, id=CAM)],
     "Fleet/RotateDevice": [user(NOT_FOUND, F.RotateDeviceRequest, id=CAM)],
     "Fleet/UpdateDevice": [user(NOT_FOUND, F.UpdateDeviceRequest, id=CAM, labels={"site": "acme"})],
+    "Packages/ListPackages": [user(NOTHING, P.ListPackagesRequest)],
+    "Packages/PublishPackage": [
+        user(ANY, P.PackageChunk, kind=2, name="stripes", version="1", digest=known("artifact"), size_bytes=4000)
+    ],
     "Registry/GetVersion": [
         user(NOT_FOUND, G.GetVersionRequest, name=MODEL, version=1),
         user(NOT_FOUND, G.GetVersionRequest, name=MODEL, alias="champion"),
     ],
-    "Registry/ListFirmware": [user(NOTHING, G.ListFirmwareRequest)],
     "Registry/ListModels": [user(NOTHING, G.ListModelsRequest)],
     "Registry/ListVersions": [user(NOT_FOUND | NOTHING, G.ListVersionsRequest, name=MODEL)],
-    "Registry/PublishFirmware": [
-        user(ANY, G.FirmwareChunk, board="camera-x86", name="stripes", version="1", digest=known("artifact"), size_bytes=4000)
-    ],
     "Registry/SetAlias": [user(NOT_FOUND, G.SetAliasRequest, name=MODEL, alias="champion", version=1)],
     "Rollouts/AbortRollout": [user(NOT_FOUND, R.RolloutActionRequest, id=known("rollout"))],
+    "Rollouts/ApproveRollout": [user(NOT_FOUND, R.RolloutActionRequest, id=known("rollout"))],
     "Rollouts/CreateRollout": [user(NOT_FOUND, R.CreateRolloutRequest, model=MODEL, version=1)],
     "Rollouts/GetRollout": [user(NOT_FOUND, R.GetRolloutRequest, id=known("rollout"))],
+    "Rollouts/ListRolloutDevices": [user(NOT_FOUND, R.ListRolloutDevicesRequest, id=known("rollout"))],
     "Rollouts/ListRollouts": [user(NOTHING, R.ListRolloutsRequest)],
     "Rollouts/PauseRollout": [user(NOT_FOUND, R.RolloutActionRequest, id=known("rollout"))],
     "Rollouts/ResumeRollout": [user(NOT_FOUND, R.RolloutActionRequest, id=known("rollout"))],
     "Rollouts/RollbackRollout": [user(NOT_FOUND, R.RolloutActionRequest, id=known("rollout"))],
+    "Rollouts/StartRollout": [user(NOT_FOUND, R.RolloutActionRequest, id=known("rollout"))],
     "Rollouts/WatchRollout": [user(NOT_FOUND, R.GetRolloutRequest, id=known("rollout"))],
+    "Shadows/GetShadow": [user(NOT_FOUND, SH.GetShadowRequest, model=MODEL, version=1)],
+    "Shadows/ListShadows": [user(NOTHING, SH.ListShadowsRequest)],
+    "Shadows/StartShadow": [user(NOT_FOUND, SH.StartShadowRequest, model=MODEL, version=1)],
+    "Shadows/StopShadow": [user(NOTHING, SH.StopShadowRequest, model=MODEL)],
     "Streams/DeleteStream": [user(NOT_FOUND, S.GetStreamRequest, name=MARK)],
     "Streams/GetStream": [user(NOT_FOUND, S.GetStreamRequest, name=MARK)],
     "Streams/ListStreams": [user(NOTHING, S.ListStreamsRequest)],
@@ -391,6 +406,7 @@ def test_another_tenant_reads_nothing_and_changes_nothing(
 
 SEEN = (
     "Fleet/ListDevices Datasets/ListDatasets Registry/ListModels Training/ListJobs Rollouts/ListRollouts Streams/ListWindows "
+    "Shadows/ListShadows "
     "Alerts/ListAlerts Alerts/ListRules Alerts/ListSilences Drift/ListEpisodes Telemetry/ListEvents Telemetry/ListQuarantine "
     "Telemetry/GetStats Telemetry/QueryReadings Admin/ListUsers Admin/ListTokens Admin/ListAudit Admin/ExportAudit"
 )

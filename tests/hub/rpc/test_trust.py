@@ -10,9 +10,8 @@ from tuf.api.metadata import Metadata, Targets
 
 from cloud_hub.core.targets import DIRECTOR, IMAGE
 from cloud_hub.rpc.trust import CHUNK_BYTES
-from protos.contract import ids
-from protos.v1 import registry_pb2, registry_pb2_grpc, trust_pb2_grpc
 from protos.v1 import trust_pb2 as pb
+from protos.v1 import trust_pb2_grpc
 from tests.hub.rpc.running import RunningHub
 from tests.hub.trust.test_tuf_signing import target
 from tests.hub.trust_parts import Holders, root_key
@@ -110,101 +109,3 @@ def test_roots_and_keys_go_over_the_wire(tmp_path: Path) -> None:
         old = pb.PutRootRequest(image_root=reply.image_root)
         assert refusal(lambda: trust.PutRoot(old, timeout=20)) is grpc.StatusCode.ALREADY_EXISTS
     hub.close()
-
-
-# -- firmware -----------------------------------------------------------------------------------------------------------
-
-
-def firmware(data: bytes, **fields: Any) -> list[registry_pb2.FirmwareChunk]:
-    values = {"board": "camera-x86", "name": "base", "version": "1.0", "digest": ids.digest_of(data), "size_bytes": len(data)}
-    pieces = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
-    return [
-        registry_pb2.FirmwareChunk(**{**values, **fields}),
-        *(registry_pb2.FirmwareChunk(data=piece) for piece in pieces),
-    ]
-
-
-def test_firmware_is_kept_and_signed(hub: RunningHub) -> None:
-    data = os.urandom(250_000)
-    with hub.channel(hub.user) as channel:
-        registry: Any = registry_pb2_grpc.RegistryStub(channel)
-        first = registry.PublishFirmware(iter(firmware(data)), timeout=20)
-        again = registry.PublishFirmware(iter(firmware(data)), timeout=20)
-        hub.services.trust.tick(hub.clock.now())
-        (found,) = registry.ListFirmware(registry_pb2.ListFirmwareRequest(), timeout=20).firmware
-    assert (first.release, first.signed, found.signed) == (1, False, True)
-    assert first == again and found.digest == ids.digest_of(data)
-    assert hub.services.artifacts.read(ids.digest(found.digest)) == data
-    path = "firmware/default/camera-x86/base/1.0"
-    name = f"{target(0, path=path).bin}.json"
-    with hub.channel(hub.user) as channel:
-        signed = [b"".join(chunks(channel, f"{number}.{name}")) for number in (1, 2)][-1]
-    custom = Metadata[Targets].from_bytes(signed).signed.targets[path].custom
-    assert custom == {"kind": "firmware", "boards": ["camera-x86"], "release": 1}
-
-
-def test_firmware_comes_in_pages_and_counts_its_releases_by_name(hub: RunningHub) -> None:
-    with hub.channel(hub.user) as channel:
-        registry: Any = registry_pb2_grpc.RegistryStub(channel)
-        for version in ("1", "2", "3"):
-            registry.PublishFirmware(iter(firmware(b"image " + version.encode(), name="paged", version=version)), timeout=20)
-        found, token = [], ""
-        while True:
-            reply = registry.ListFirmware(registry_pb2.ListFirmwareRequest(page_size=2, page_token=token), timeout=20)
-            assert len(reply.firmware) <= 2
-            found += [one for one in reply.firmware if one.name == "paged"]
-            if not (token := reply.next_page_token):
-                break
-    assert [(one.version, one.release) for one in found] == [("1", 1), ("2", 2), ("3", 3)]
-
-
-@pytest.mark.parametrize(
-    ("requests", "code"),
-    [
-        ([], grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", version="odd", digest=ids.digest_of(b"other")), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", version="odd", size_bytes=2), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", version="odd", size_bytes=4), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"", version="odd", size_bytes=0), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", size_bytes=1 << 50), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", version=".."), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", version="a/b"), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", name="../x"), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", board="toaster"), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", digest="sha256:../../x"), grpc.StatusCode.INVALID_ARGUMENT),
-        (firmware(b"abc", version="taken"), grpc.StatusCode.ALREADY_EXISTS),
-    ],
-)
-def test_firmware_that_is_not_what_was_announced_leaves_nothing_behind(
-    hub: RunningHub, requests: list[registry_pb2.FirmwareChunk], code: grpc.StatusCode
-) -> None:
-    with hub.channel(hub.user) as channel:
-        registry: Any = registry_pb2_grpc.RegistryStub(channel)
-        registry.PublishFirmware(iter(firmware(b"first", version="taken")), timeout=20)
-        before = _files(hub)
-        assert refusal(lambda: registry.PublishFirmware(iter(requests), timeout=20)) is code
-        assert _files(hub) == before
-
-
-def test_an_upload_that_breaks_off_leaves_nothing_behind(hub: RunningHub) -> None:
-    def broken() -> Any:
-        yield firmware(b"x" * 200_000)[0]
-        yield firmware(b"x" * 200_000)[1]
-        raise RuntimeError("the link broke")
-
-    before = _files(hub)
-    with hub.channel(hub.user) as channel:
-        registry: Any = registry_pb2_grpc.RegistryStub(channel)
-        with pytest.raises(grpc.RpcError):
-            registry.PublishFirmware(broken(), timeout=20)
-    _wait(lambda: _files(hub) == before)
-
-
-def _files(hub: RunningHub) -> set[str]:
-    return {str(path) for path in (hub.config.data_dir / "artifacts").rglob("*") if path.is_file()}
-
-
-def _wait(condition: Any) -> None:
-    from tests.hub.mqtt_parts import wait_for
-
-    wait_for(condition, "the end of the upload")

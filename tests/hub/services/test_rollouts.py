@@ -7,11 +7,11 @@ import pytest
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.model import Rollout, RolloutDevice, RolloutState
 from cloud_hub.core.targets import Subject
+from cloud_hub.core.waves import WaveStanding
 from cloud_hub.services import dispatch
-from cloud_hub.store import rollout_devices, targets
+from cloud_hub.store import rollout_waves, targets
 from cloud_hub.store.database import Tx
 from protos.contract import ids
-from protos.contract.ids import DeviceId
 from protos.contract.update import UpdateState
 from tests.hub.fleet_parts import ADMIN, SIGNS, STRANGER, TENANT, Device, Hub
 
@@ -417,12 +417,12 @@ def test_a_hub_that_restarts_in_the_middle_goes_on(hub: Hub) -> None:
     again.db.close()
 
 
-def test_a_newer_rollout_of_the_model_ends_the_older_one(hub: Hub) -> None:
+def test_a_newer_rollout_of_the_model_that_takes_every_device_ends_the_older_one(hub: Hub) -> None:
     one, two = hub.device("cam-0"), hub.device("cam-1")
     older = _start(hub, 1, canary=1)
     hub.publish()
     newer = _start(hub, 2)
-    assert (_get(hub, older).state, _get(hub, older).reason) == (RolloutState.ABORTED, f"rollout {newer.id} took over")
+    assert (_get(hub, older).state, _get(hub, older).reason) == (RolloutState.ABORTED, "no device is left to take it")
     for device in (one, two):
         twin = device.receives()
         assert twin is not None and twin.model is not None and twin.model.version == 2
@@ -500,7 +500,7 @@ def test_what_is_on_trial_is_not_what_a_device_is_sent_back_to(hub: Hub) -> None
 
 
 def test_a_rollout_that_brings_out_a_bug_does_not_hold_up_the_others(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken(tx: Tx, id: str) -> set[DeviceId]:
+    def of_rollout(tx: Tx, id: str) -> tuple[WaveStanding, ...]:
         if id == broken.id:
             raise ZeroDivisionError("bug")
         return known(tx, id)
@@ -511,7 +511,7 @@ def test_a_rollout_that_brings_out_a_bug_does_not_hold_up_the_others(hub: Hub, m
     broken = hub.rollouts.create(ADMIN, SIGNS, 1, {"site": "a"})
     sound = hub.rollouts.create(ADMIN, ids.model_name("other"), 1, {"site": "b"}, soak_s=10)
     two.commits()
-    known = rollout_devices.taken
-    monkeypatch.setattr(rollout_devices, "taken", taken)
+    known = rollout_waves.of_rollout
+    monkeypatch.setattr(rollout_waves, "of_rollout", of_rollout)
     hub.tick(11)
     assert _get(hub, sound).state is RolloutState.SUCCEEDED

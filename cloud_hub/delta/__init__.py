@@ -1,0 +1,1 @@
+"""Deltas between blobs: made here, decoded by ``edge_agent.core.delta``."""
