@@ -14,6 +14,7 @@ from cloud_hub.core.model import DEFAULT_TENANT, Principal, Role
 from cloud_hub.ingest.service import IngestService, IngestServices
 from cloud_hub.services.enrollment import EnrollmentService
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.telemetry import TelemetryService
@@ -39,10 +40,11 @@ class SmallHub:
         self.db = Database(f"sqlite:///{folder / 'hub.db'}")
         self._enrollment = EnrollmentService(self.db, self.authority, clock, HubConfig())
         fleet = FleetService(self.db, clock)
-        registry = RegistryService(self.db, ArtifactStore(folder / "artifacts"), clock)
+        artifacts = ArtifactStore(folder / "artifacts")
+        registry, packages = RegistryService(self.db, artifacts, clock), PackageService(self.db, artifacts, clock)
         self._services = IngestServices(
             fleet=fleet,
-            rollouts=RolloutService(self.db, registry, fleet, clock),
+            rollouts=RolloutService(self.db, registry, fleet, clock, packages),
             telemetry=TelemetryService(self.db, clock),
         )
 

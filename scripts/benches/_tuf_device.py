@@ -43,7 +43,6 @@ def _ours(folder: Path) -> Callable[[], Look]:
     from edge_agent.sync import identity
     from edge_agent.sync.hub import GrpcHub
     from edge_agent.update.journal import Journal
-    from edge_agent.update.slots import Slots
     from edge_agent.update.surroundings import Anchor
     from protos.contract.ids import digest, model_name
     from protos.contract.twin import ModelAssignment
@@ -79,7 +78,7 @@ def _ours(folder: Path) -> Callable[[], Look]:
             cache = folder / order["cache"]
             if cache not in journals:
                 cache.mkdir()
-                journals[cache] = Journal(cache / "updates.sqlite", Slots(cache / "models"), SystemClock())
+                journals[cache] = Journal(cache / "updates.sqlite", (), SystemClock())
             journal = journals[cache]
             assignment = ModelAssignment(
                 name=model_name("street"),

@@ -19,6 +19,7 @@ from cloud_hub.core.ports import Broker
 from cloud_hub.ingest.intake import tune_process
 from cloud_hub.ingest.service import IngestService, IngestServices
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.telemetry import TelemetryService
@@ -90,7 +91,9 @@ def run_noop(broker: Broker, publisher: Connection, messages: int) -> float:
 def run_ingest(broker: Broker, publisher: Connection, messages: int, url: str, folder: Path) -> float:
     db, clock = Database(url), SystemClock()
     fleet = FleetService(db, clock)
-    rollouts = RolloutService(db, RegistryService(db, ArtifactStore(folder / "artifacts"), clock), fleet, clock)
+    artifacts = ArtifactStore(folder / "artifacts")
+    registry, packages = RegistryService(db, artifacts, clock), PackageService(db, artifacts, clock)
+    rollouts = RolloutService(db, registry, fleet, clock, packages)
     ingest = IngestService(
         UNLIMITED,
         db,

@@ -21,6 +21,7 @@ from cloud_hub.core.ports import Broker, BrokerAddress, TlsFiles
 from cloud_hub.ingest.intake import tune_process
 from cloud_hub.ingest.service import IngestServices, share_intake
 from cloud_hub.services.fleet import FleetService
+from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import RegistryService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.telemetry import TelemetryService
@@ -100,7 +101,9 @@ def ingest(pipe: Connection, url: str, folder: Path, address: BrokerAddress, tls
     tune_process()
     db, clock = Database(url), SystemClock()
     fleet = FleetService(db, clock)
-    rollouts = RolloutService(db, RegistryService(db, ArtifactStore(folder / "artifacts"), clock), fleet, clock)
+    artifacts = ArtifactStore(folder / "artifacts")
+    registry, packages = RegistryService(db, artifacts, clock), PackageService(db, artifacts, clock)
+    rollouts = RolloutService(db, registry, fleet, clock, packages)
     services = IngestServices(fleet=fleet, rollouts=rollouts, telemetry=TelemetryService(db, clock))
     intake = share_intake(UNLIMITED, db, services, address, tls, number=number, clock=clock, metrics=HubMetrics())
     intake.start()

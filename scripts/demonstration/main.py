@@ -1,4 +1,5 @@
-"""The closed loop, once: train, roll out, watch, drift, capture, label, retrain, compress, verify, canary, fleet, recover.
+"""The closed loop, once: train, roll out, watch, drift, capture, label, retrain, compress, verify, canary, fleet, recover;
+and a version that only the field shows to be worse, which stops by itself.
 
 Everything is done by the installed programs (``cloud-hub``, ``edge-agent``, ``hubctl``). The demo plays the two people the loop
 needs: the admin who types commands and the annotator who knows what is in the pictures.
@@ -141,6 +142,37 @@ class Demo:
         )
         wait_for("the last telemetry in the store", self._everything_is_stored, timeout_s=40)
 
+    def stop_a_worse_version(self) -> None:
+        """The first version once more: every check of a file passes, and only the field shows that it is worse there."""
+        first, second = (self.facts[job]["published_version"] for job in ("first_job", "second_job"))
+        plan = write_yaml(
+            self.folder / "rollout.yaml",
+            {
+                "model": self.model,
+                "version": first,
+                "selector": {"site": "demo"},
+                "waves": [{"count": 1}, {"percent": 100}],
+                "soak_s": 120,
+                "gates": [
+                    {"metric": "uncertain_rate", "max_rise": 0.1, "versus": "control"},
+                    {"metric": "confidence_shift", "max_fall": 0.1, "versus": "control"},
+                ],
+                "on_breach": "rollback_all",
+            },
+        )
+        self.cameras.show("worse", self.scene.after)
+        rollout = self.hubctl("rollout", "create", "-f", plan)
+        self.timeline.say("admin", f"rolls {self.model}:{first} out again, with gates on what the field shows")
+        started = time.monotonic()
+        wait_for("the rollout to stop by itself", lambda: self._rollout(rollout["id"])["state"] == "failed", timeout_s=120)
+        self.facts["stopped"] = self._rollout(rollout["id"])
+        self.facts["stopped_s"] = round(time.monotonic() - started, 1)
+        self.timeline.say("gate", f"stopped by itself: {self.facts['stopped']['reason']}")
+        wait_for(f"every device on {self.model}:{second}", lambda: self._running() == {second}, timeout_s=60)
+        self.timeline.say("rollout", f"all {len(DEVICES)} devices run {self.model}:{second} again")
+        self.cameras.pause()
+        wait_for("the last telemetry in the store", self._everything_is_stored, timeout_s=40)
+
     def settle(self) -> None:
         """Stop the agents and compare what was shown with what was stored."""
         self.programs.stop(*DEVICES)
@@ -164,6 +196,17 @@ class Demo:
         except StepFailed:
             return False
         return True
+
+    def _rollout(self, id: str) -> dict[str, Any]:
+        self.programs.check()
+        found: dict[str, Any] = self.hubctl("rollout", "get", id)
+        return found
+
+    def _running(self) -> set[int]:
+        """Versions that the devices say they run."""
+        self.programs.check()
+        devices = self.hubctl("device", "list")
+        return {int(device["reported"]["model"]["version"]) for device in devices}
 
     def _online(self) -> int:
         self.programs.check()
@@ -289,6 +332,7 @@ STEPS = (
     Demo.label_until_retraining,
     Demo.roll_out_second,
     Demo.watch_the_recovery,
+    Demo.stop_a_worse_version,
     Demo.settle,
 )
 

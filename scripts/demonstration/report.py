@@ -38,7 +38,7 @@ def settle(demo: "Demo") -> None:
         if (picture.phase, version) in (("day", first), ("changed", first), ("after", second)):
             hits[picture.phase, picture.device][hit] += 1
             hits[picture.phase, "fleet"][hit] += 1
-    counted = {picture.key for picture in shown.values() if picture.phase in PHASES}
+    counted = {picture.key for picture in shown.values() if picture.phase != "start"}
     stats = demo.facts["stats"]["devices"]
     demo.facts["summary"] = {
         "scene": demo.scene.name,
@@ -54,6 +54,7 @@ def settle(demo: "Demo") -> None:
         "model_bytes": _model_bytes(demo),
         "samples_labelled": demo.facts["labelled"],
         "drift_episodes": len(demo.facts["drift"]),
+        "seconds_until_the_worse_version_stopped": demo.facts["stopped_s"],
     }
     demo.facts["points"] = sorted(points)
 
@@ -61,7 +62,8 @@ def settle(demo: "Demo") -> None:
 def _model_bytes(demo: "Demo") -> int:
     """Model files sent to devices, over all rollouts."""
     size = {(v["version"], a["target"]): int(a["artifact_size_bytes"]) for v in demo.facts["versions"] for a in v["variants"]}
-    return sum(size[rollout["version"], d["target"]] for rollout in demo.facts["rollouts"] for d in rollout["devices"])
+    devices = [(rollout["version"], d["target"]) for rollout in demo.facts["rollouts"] for d in rollout["devices"]]
+    return sum(size[version, target] for version, target in devices if target)  # not dispatched: it got no file
 
 
 def conclude(demo: "Demo") -> int:

@@ -15,7 +15,6 @@ from edge_agent.core.clock import SystemClock
 from edge_agent.core.errors import AgentError, AlteredTarget, UnknownTarget
 from edge_agent.core.files import write_atomic
 from edge_agent.update.journal import Journal
-from edge_agent.update.slots import Slots
 from edge_agent.update.updater import TrustedUpdater
 from scripts.tuf.http import get
 
@@ -67,7 +66,7 @@ def _updater(asked: argparse.Namespace) -> Iterator[TrustedUpdater]:
     """What was seen is kept, however it ends."""
     folder: Path = asked.metadata_dir
     state = folder / _STATE
-    journal = Journal(state / "updates.sqlite", Slots(state / "models"), SystemClock())
+    journal = Journal(state / "updates.sqlite", (), SystemClock())
     try:
         updater = TrustedUpdater(
             folder,

@@ -53,20 +53,7 @@ class Agent:
             hidden.replace(self.images / f"{i}.png")
 
     def equip(self) -> None:
-        """Put a committed model on its disk, as an earlier run would have left it."""
-        files = models.files()
-        slots = Slots(self.data_dir / "models")
-        slot = slots.slot("a")
-        assignment = ModelAssignment(
-            name=files.manifest.name,
-            version=files.manifest.version,
-            manifest_digest=digest_of(files.manifest_bytes),
-            manifest_size_bytes=len(files.manifest_bytes),
-        )
-        slots.prepare(slot, SlotRecord(assignment=assignment, generation=1))
-        files.write(slot.folder)
-        slots.mark(slot, good=True)
-        slots.activate(slot)
+        equip(self.data_dir)
 
     def start(self, *arguments: str) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_AGENT__")}
@@ -108,6 +95,23 @@ class Agent:
             assert self.process is not None and self.process.poll() is None, f"the agent ended; {what} never came:\n{log}"
             assert time.monotonic() < deadline, f"waited {DEADLINE_S} s for {what}:\n{log}"
             time.sleep(0.02)  # between looks at what another process does
+
+
+def equip(data_dir: Path) -> None:
+    """Put a committed model on the disk of an agent, as an earlier run would have left it."""
+    files = models.files()
+    slots = Slots(data_dir / "models")
+    slot = slots.slot("a")
+    assignment = ModelAssignment(
+        name=files.manifest.name,
+        version=files.manifest.version,
+        manifest_digest=digest_of(files.manifest_bytes),
+        manifest_size_bytes=len(files.manifest_bytes),
+    )
+    slots.prepare(slot, SlotRecord(assignment=assignment, generation=1))
+    files.write(slot.folder)
+    slots.mark(slot, good=True)
+    slots.activate(slot)
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,13 +13,14 @@ import grpc
 import paho.mqtt.client as paho
 from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
+from tuf.api.metadata import TargetFile
 
 from edge_agent.sync import identity as identities
 from edge_agent.sync.identity import Broker, Identity, Receipt
 from protos.contract import codec, ids, topics
 from protos.contract.ids import Digest, digest_of
 from protos.contract.telemetry import Batch, Lane, Mark, first_gap_free
-from protos.contract.twin import DesiredTwin, ModelAssignment, ReportedTwin, Status
+from protos.contract.twin import Challenger, DesiredTwin, ModelAssignment, PackageAssignment, ReportedTwin, Status
 from protos.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -33,7 +34,7 @@ from tests.agent.models import ModelFiles
 from tests.agent.sync.authority import Authority
 from tests.agent.sync.broker import Mosquitto
 from tests.agent.sync.registrar import Registrar
-from tests.conformance.repository import Release, Repository
+from tests.conformance.repository import Release, Repository, customised
 from tests.conformance.trust import Answers, TrustService
 
 TENANT = ids.tenant_id("default")
@@ -148,6 +149,49 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
         self.send(device, topics.DESIRED, codec.encode_desired(twin), retain=True)
         return twin.generation
 
+    def challenge(self, device: str, model: ModelAssignment, challenger: ModelAssignment | None, **shares: float) -> int:
+        """``model`` goes on, and is challenged, or no more; the generation of it."""
+        self._generation[device] += 1
+        answers = self.answers(device)
+        answers.generation, answers.release = self._generation[device], answers.repository.releases[model]
+        answers.beside = answers.repository.promote(challenger).targets if challenger is not None else ()
+        asked = Challenger(model=challenger, **shares) if challenger is not None else None
+        twin = DesiredTwin(generation=self._generation[device], model=model, rollout_id="r1", challenger=asked)
+        self.send(device, topics.DESIRED, codec.encode_desired(twin), retain=True)
+        return twin.generation
+
+    def skip(self, device: str) -> None:
+        """One generation: above that of an agent equipped by hand."""
+        self._generation[device] += 1
+
+    def publish_package(self, package: PackageAssignment, data: bytes, *, release: int) -> TargetFile:
+        """Into the store and the image repository, for every board; what the director is to name."""
+        self.blobs[package.digest] = data
+        kind = package.kind.name.lower()
+        path = f"{kind}/{TENANT}/{package.name}/{package.version}/any"
+        target = customised(TargetFile.from_data(path, data, ["sha256"]), kind=kind, boards=[], release=release)
+        self.repository.images.add([target])
+        return target
+
+    def desire_all(
+        self, device: str, model: ModelAssignment, packages: Sequence[PackageAssignment], targets: Sequence[TargetFile]
+    ) -> int:
+        """A model and packages, which are ``targets``; the generation of it."""
+        self._generation[device] += 1
+        answers = self.answers(device)
+        answers.generation, answers.release = self._generation[device], answers.repository.promote(model)
+        answers.beside = targets
+        twin = DesiredTwin(generation=self._generation[device], model=model, rollout_id="r1", packages=tuple(packages))
+        self.send(device, topics.DESIRED, codec.encode_desired(twin), retain=True)
+        return twin.generation
+
+    def call_off(self, device: str) -> int:
+        """Ask for nothing, and so for an end of what is under way; the generation of it."""
+        self._generation[device] += 1
+        self.answers(device).generation, self.answers(device).release = self._generation[device], None
+        self.send(device, topics.DESIRED, codec.encode_desired(DesiredTwin(generation=self._generation[device])), retain=True)
+        return self._generation[device]
+
     def rotate(self, device: str, model: ModelAssignment | None = None) -> int:
         """Ask for a new certificate, and for the ``model`` as before; the generation of it."""
         self._generation[device] = 1 + max(self._generation[device], 1)  # above that of an agent equipped by hand
@@ -241,6 +285,9 @@ class Hub(artifacts_pb2_grpc.ArtifactsServicer, datasets_pb2_grpc.DatasetsServic
         enroll_port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
         server.start()
         return server, port, enroll_port
+
+    def Locate(self, request: artifacts_pb2.LocateRequest, context: grpc.ServicerContext) -> artifacts_pb2.LocateReply:
+        return artifacts_pb2.LocateReply()  # nowhere but here
 
     def Download(self, request: artifacts_pb2.DownloadRequest, context: grpc.ServicerContext) -> Iterator[artifacts_pb2.Chunk]:
         with self.heard:

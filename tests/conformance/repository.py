@@ -242,7 +242,9 @@ class Repository:
         self.images, self.director = Images(self.clock), Director(self.clock)
         self._released: defaultdict[str, int] = defaultdict(int)  # by model
 
-    def release(self, files: ModelFiles, *, version: int | None = None, boards: tuple[str, ...] = ()) -> Release:
+    def release(
+        self, files: ModelFiles, *, version: int | None = None, boards: tuple[str, ...] = (), variant: str = "default"
+    ) -> Release:
         """Put all three files into the image repository; under another ``version`` than the manifest's where one is given."""
         assignment = ModelAssignment(
             name=files.manifest.name,
@@ -251,7 +253,7 @@ class Repository:
             manifest_size_bytes=len(files.manifest_bytes),
         )
         model = "model.onnx" if files.manifest.format is Format.ONNX else "model.tflite"
-        folder = f"models/{self.tenant}/{assignment.name}/{assignment.version}/default"
+        folder = f"models/{self.tenant}/{assignment.name}/{assignment.version}/{variant}"
         contents = {
             ("manifest", f"{folder}/manifest.pb"): files.manifest_bytes,
             ("model", f"{folder}/{model}"): files.model,

@@ -9,11 +9,11 @@ from edge_agent.core.clock import SystemClock
 from edge_agent.core.errors import Absent, Frozen
 from edge_agent.core.ports import Repository as Which
 from edge_agent.update.journal import Journal
-from edge_agent.update.slots import Slots
 from edge_agent.update.surroundings import Anchor, Approved
 from edge_agent.update.trust import Trust
 from protos.contract import ids
 from protos.contract.manifest import Blob
+from protos.contract.sources import BlobSource
 from tests.agent import models
 from tests.conformance.conftest import Results
 from tests.conformance.hub import BOARD, TENANT
@@ -50,7 +50,10 @@ class Wire:
     def director(self, nonce: bytes) -> bytes:
         return self._answers.director(Ask(device=DEVICE, tenant=TENANT, board=BOARD, nonce=nonce))
 
-    def download(self, blob: Blob, path: Path) -> None:
+    def locate(self, digest: object, have: object, max_decode_bytes: int) -> list[BlobSource]:
+        raise AssertionError(f"{digest} is not asked for by who decides")
+
+    def download(self, blob: Blob, path: Path, *, chunks: object = None, url: str = "") -> None:
         raise AssertionError(f"{blob} is not asked for by who decides")
 
     def upload(self, capture: object) -> None:
@@ -66,7 +69,7 @@ class Device:
         self.clock, self.hub_clock = WrongClock(-DAY), WrongClock(timedelta(0))
         self.repository = Repository(TENANT, self.hub_clock.now)
         self.answers = Answers(self.repository)
-        journal = Journal(folder / "updates.sqlite", Slots(folder / "models"), self.clock)
+        journal = Journal(folder / "updates.sqlite", (), self.clock)
         self._trust = Trust(folder / "trust", journal.floors, self.clock)
         self._anchor = Anchor(
             device_id=ids.device_id(DEVICE),

@@ -29,6 +29,7 @@ class Answers:
     repository: Repository
     generation: int = 0  # desired last
     release: Release | None = None
+    beside: Sequence[TargetFile] = ()  # of its challenger
     images: dict[str, Served] = field(default_factory=dict)
     directors: dict[str, Served] = field(default_factory=dict)
     sign: Callable[[Ask, Sequence[TargetFile]], bytes] | None = None
@@ -43,7 +44,7 @@ class Answers:
     def director(self, ask: Ask) -> bytes:
         ask = replace(ask, generation=self.generation)
         sign = self.sign or self.repository.director.answer
-        self.given.append(sign(ask, self.release.targets if self.release else ()))
+        self.given.append(sign(ask, (*(self.release.targets if self.release else ()), *self.beside)))
         return self.given[-1]
 
     def metadata(self, repository: int, name: str) -> Served:

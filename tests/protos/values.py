@@ -203,6 +203,7 @@ def shadow_reports(draw: st.DrawFn) -> ShadowReport:
         challenger_p95_ms=draw(figures),
         captured=draw(counts),
         problem=draw(long_texts),
+        fit=draw(st.none() | fits),
     )
 
 
