@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from cloud_hub.core.rollout_plan import Failure, RolloutPlan, Success
+from cloud_hub.core.rollout_plan import RolloutPlan, Success
 from protos.contract.ids import DeviceId
 
 
@@ -53,7 +53,7 @@ def judge(plan: RolloutPlan, waves: Sequence[WaveStanding], wave: int, now: date
     """
     current = waves[wave]
     failed, committed = sum(one.failed for one in waves), sum(one.committed for one in waves)
-    if reason := _too_many(plan.failure, failed, committed, forgiven):
+    if reason := too_many(plan, waves, forgiven=forgiven):
         return Verdict(step=Step.BREACH, reason=reason)
     if current.waiting:
         return _WAIT
@@ -69,6 +69,17 @@ def judge(plan: RolloutPlan, waves: Sequence[WaveStanding], wave: int, now: date
     if wave + 1 < len(waves):
         return Verdict(step=Step.NEXT)
     return Verdict(step=Step.SUCCEED) if committed else Verdict(step=Step.EMPTY, reason="no device is left to take it")
+
+
+def too_many(plan: RolloutPlan, waves: Sequence[WaveStanding], *, forgiven: int = 0) -> str:
+    """Why the failures of all waves are more than the plan tolerates; empty: they are not."""
+    failure, failed = plan.failure, sum(one.failed for one in waves)
+    fresh, executed = failed - forgiven, failed + sum(one.committed for one in waves)
+    if failure.most is not None and fresh > failure.most:
+        return f"{fresh} device{'s' if fresh > 1 else ''} failed, more than {failure.most}"
+    if failure.share is not None and executed >= failure.min_executed and fresh > failure.share * executed:
+        return f"{fresh} of {executed} devices failed, more than {100 * failure.share:g} %"
+    return ""
 
 
 def share_out(plan: RolloutPlan, devices: Sequence[DeviceId], chosen: Sequence[Collection[DeviceId]]) -> list[list[DeviceId]]:
@@ -90,15 +101,6 @@ def share_out(plan: RolloutPlan, devices: Sequence[DeviceId], chosen: Sequence[C
             del left[device]
         shares.append(share)
     return shares
-
-
-def _too_many(failure: Failure, failed: int, committed: int, forgiven: int) -> str:
-    fresh, executed = failed - forgiven, failed + committed
-    if failure.most is not None and fresh > failure.most:
-        return f"{fresh} device{'s' if fresh > 1 else ''} failed, more than {failure.most}"
-    if failure.share is not None and executed >= failure.min_executed and fresh > failure.share * executed:
-        return f"{fresh} of {executed} devices failed, more than {100 * failure.share:g} %"
-    return ""
 
 
 def _needed(success: Success, wave: WaveStanding, forgiven: int) -> int:

@@ -1,6 +1,7 @@
 """What a rollout does to devices: ask, listen, call off, send back."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -122,6 +123,7 @@ class Dispatcher:
         """Those for which there is nothing."""
         line, plan = line_of(rollout.plan.component), rollout.plan
         busy = rollout_devices.busy_elsewhere(tx, rollout.id, [row.device for row, _ in pairs])
+        before = _before_trial(tx, line, [device for _, device in pairs])
         asked, twins, failed = [], [], []
         for row, device in pairs:
             try:
@@ -132,7 +134,7 @@ class Dispatcher:
             when = When(windows=plan.windows, not_before=plan.not_before)
             twin = timed(line.asking(device.desired, what, rollout.id), when, others_wait=device.id in busy)
             twins.append((device.id, _next(twin)))
-            previous = settled(line, device.reported)
+            previous = settled(line, device.reported) or before.get(device.id)
             asked.append(Asked(row=row, generation=twin.generation + 1, target=target, previous=previous))
         self._fleet.ask_many(tx, twins)
         rollout_devices.put_asked(tx, rollout.id, asked, now)
@@ -145,6 +147,16 @@ class Dispatcher:
         except (NotFound, Invalid) as error:  # devices run what this hub never published: then they stay where they are
             fields = {"what": previous.name, "version": previous.version, "reason": str(error)}
             log.warning("cannot be released anew", extra=fields)
+
+
+def _before_trial(tx: Tx, line: Line, devices: Sequence[Device]) -> dict[DeviceId, Assignment]:
+    """What those ran before whose trial of another rollout is cut short: that rollout knows."""
+    trying: dict[str, list[DeviceId]] = defaultdict(list)
+    for device in devices:
+        if device.reported is not None and line.has(device.reported) is not None and settled(line, device.reported) is None:
+            trying[line.follows(device.desired)].append(device.id)
+    rows = [row for id, among in trying.items() for row in rollout_devices.find(tx, id, among).values()]
+    return {row.device: row.previous for row in rows if row.previous is not None}
 
 
 def _unwound(

@@ -9,7 +9,7 @@ from cloud_hub.core.errors import NotFound, NotReady
 from cloud_hub.core.gates import Outcome
 from cloud_hub.core.model import ROLLOUT_UNDER_WAY, Rollout, RolloutState
 from cloud_hub.core.rollout_plan import Component, OnBreach, Wave
-from cloud_hub.core.waves import Step, Verdict, judge, share_out
+from cloud_hub.core.waves import Step, Verdict, judge, share_out, too_many
 from cloud_hub.services import releases
 from cloud_hub.services.dispatch import BATCH, Dispatcher
 from cloud_hub.services.gates import GateKeeper
@@ -24,6 +24,7 @@ from protos.contract.ids import DeviceId, TenantId
 
 log = logging.getLogger(__name__)
 
+BY_GATE = "gate "  # how the reason begins where a gate stopped it
 _CATCH_UP_S = 2.0  # a rate counts no more idle time than this: a hub that was away must not ask everyone at once
 
 
@@ -89,7 +90,10 @@ class Course:
             asked = False
 
     def follow_up(self, tx: Tx, tenant: TenantId, rollout: Rollout, now: datetime) -> bool:
-        """Ask those that joined after it had succeeded; True where others can be asked at once."""
+        """Ask those that joined after it had succeeded; True where others can be asked at once. Too many failures close it, and
+        leave those that have it alone."""
+        if reason := too_many(rollout.plan, rollout.standings, forgiven=rollout.forgiven):
+            return self.stop(tx, tenant, rollout, RolloutState.ABORTED, f"closed: {reason}", now)
         limit = self._limit(tx, rollout, now)
         asked = self._ask(tx, tenant, rollout, limit, now) if limit else 0
         return asked == BATCH and not rollout.plan.rate_per_minute
@@ -98,7 +102,8 @@ class Course:
         """Whether ``advance`` would change nothing: what a reader can tell spares a writer, every second."""
         _, rollout = found(tx, id)
         if rollout.state is RolloutState.SUCCEEDED:
-            return not self._limit(tx, rollout, now)
+            failures = too_many(rollout.plan, rollout.standings, forgiven=rollout.forgiven)
+            return not failures and not self._limit(tx, rollout, now)
         verdict, since = self._judged(tx, rollout, now, look=True), rollout.standings[rollout.wave].soaking_since
         if verdict.step is Step.BREACH:
             return rollout.state is RolloutState.PAUSED and rollout.breached
@@ -107,6 +112,12 @@ class Course:
         if verdict.step is Step.WAIT:
             return since is None and not self._limit(tx, rollout, now)
         return verdict.step is Step.SOAK and since is not None
+
+    def resume(self, tx: Tx, rollout: Rollout, now: datetime) -> None:
+        """After a pause; a wave that waited for approval still does."""
+        store.put_state(tx, rollout.id, RolloutState.RUNNING, "", now)
+        if rollout.standings[rollout.wave].started_at is not None or self._enter(tx, rollout, rollout.wave, now):
+            self.advance(tx, rollout.id, now)
 
     def take_over(self, tx: Tx, id: str, now: datetime, devices: Sequence[DeviceId] | None = None) -> None:
         """Its devices (None: all of them) are no longer those of older rollouts, which go on with the rest."""
@@ -136,15 +147,16 @@ class Course:
 
     def _judged(self, tx: Tx, rollout: Rollout, now: datetime, *, look: bool) -> Verdict:
         """With what the gates say: they may breach at any time, and must pass before a wave does."""
-        verdict = judge(rollout.plan, rollout.standings, rollout.wave, now, forgiven=rollout.forgiven)
+        paused_at = store.paused_at(tx, rollout.id) if rollout.state is RolloutState.PAUSED else None  # time stands still then
+        verdict = judge(rollout.plan, rollout.standings, rollout.wave, paused_at or now, forgiven=rollout.forgiven)
         passes = verdict.step in (Step.NEXT, Step.SUCCEED)
         if not rollout.plan.gates or verdict.step is Step.BREACH or not (look or passes):
             return verdict
         seen = self._gates.look(tx, rollout.id, now)
         if seen.outcome is Outcome.BREACH:
-            return Verdict(step=Step.BREACH, reason=f"gate {seen.reason}")
+            return Verdict(step=Step.BREACH, reason=f"{BY_GATE}{seen.reason}")
         if seen.outcome is Outcome.WAIT and passes:
-            return Verdict(step=Step.SOAK, reason=f"gate {seen.reason}")
+            return Verdict(step=Step.SOAK, reason=f"{BY_GATE}{seen.reason}")
         return verdict
 
     def _mark_soak(self, tx: Tx, rollout: Rollout, step: Step, now: datetime) -> None:
@@ -173,8 +185,7 @@ class Course:
             first = store.next_ask(tx, rollout.id) or now
             start = max(first, now - timedelta(seconds=_CATCH_UP_S))
             store.put_next_ask(tx, rollout.id, start + timedelta(seconds=60 * asked / rollout.plan.rate_per_minute))
-        wave = rollout_waves.of_rollout(tx, rollout.id)[rollout.wave]
-        if asked and not wave.waiting and wave.asked_at is None:
+        if asked and not rollout_waves.of_rollout(tx, rollout.id)[rollout.wave].waiting:
             rollout_waves.put_asked(tx, rollout.id, rollout.wave, now)
         return asked
 

@@ -20,7 +20,7 @@ from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.gates import GateKeeper
 from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import CHAMPION, RegistryService, find_version
-from cloud_hub.services.rollout_course import Course, found, unknown
+from cloud_hub.services.rollout_course import BY_GATE, Course, found, unknown
 from cloud_hub.services.rollout_rounds import Rounds
 from cloud_hub.store import registry as registry_store
 from cloud_hub.store import rollout_devices, rollout_waves
@@ -152,8 +152,7 @@ class RolloutService:
         with self._db.write() as tx:
             rollout = _expect(tx, who, id, RolloutState.PAUSED)
             self._make_up(tx, rollout, now)
-            store.put_state(tx, id, RolloutState.RUNNING, "", now)
-            self._course.advance(tx, id, now)
+            self._course.resume(tx, rollout, now)
             return _logged(tx, who, id)
 
     def abort(self, who: Principal, id: str) -> Rollout:
@@ -196,6 +195,7 @@ class RolloutService:
             rollout_waves.put_asked(tx, rollout.id, rollout.wave, now if rollout.breached else asked_at + (now - since))
         if rollout.breached:
             store.put_forgiven(tx, rollout.id, sum(wave.failed for wave in rollout.standings))
+        if rollout.breached and rollout.reason.startswith(BY_GATE):
             self._gates.waive(tx, rollout.id)
 
     def _resolved(self, tx: Tx, tenant: TenantId, plan: RolloutPlan) -> RolloutPlan:

@@ -86,8 +86,14 @@ class Part:
         self._verified, self._hash = self.offset, hashlib.sha256()
 
     def _write(self, piece: memoryview) -> None:
-        while piece:
-            piece = piece[self._file.write(piece) :]
+        """Raises DiskFull: whoever brings the bytes would take an OSError for a fault of the connection."""
+        try:
+            while piece:
+                piece = piece[self._file.write(piece) :]
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self.offset = 0  # what is left of the disk serves others better
+            raise _unwritten(error, self._path, self.blob) from error
 
 
 @contextlib.contextmanager
@@ -114,6 +120,10 @@ def receiving(blob: Blob, path: Path, chunks: Chunks | None) -> Iterator[Part]:
         sync_folder(path.parent)
     except OSError as error:
         if error.errno in _NO_ROOM:
-            beside.unlink(missing_ok=True)  # what is left of the disk serves others better
-            raise DiskFull(f"no room for {blob.size_bytes} bytes at {path}") from error
-        raise DiskFull(f"cannot write {path}: {error}") from error
+            beside.unlink(missing_ok=True)
+        raise _unwritten(error, path, blob) from error
+
+
+def _unwritten(error: OSError, path: Path, blob: Blob) -> DiskFull:
+    room = error.errno in _NO_ROOM
+    return DiskFull(f"no room for {blob.size_bytes} bytes at {path}" if room else f"cannot write {path}: {error}")

@@ -129,12 +129,13 @@ class ChallengerLine:
 
     def step(self) -> float:
         """Do the next thing there is to do; how many seconds may pass before the next call."""
-        before = self._held, self._trouble
+        before, taken = (self._held, self._trouble), self._offered()
         try:
             pause = self._step()
             self._trouble = ""
         except (LinkDown, Untrusted, NoTrust, Corrupt, DiskFull, OSError) as error:
-            pause = 0.0 if self._called_off() else self._backoff.next()
+            newer = self._stopped or self._offered() is not taken  # an offer that could not be taken is no newer one
+            pause = 0.0 if newer else self._backoff.next()
             self._trouble = f"{type(error).__name__}: {error}"
             log.warning("challenger waits", extra={"error": self._trouble, "pause_s": round(pause, 1)})
         if _standing(*before) != _standing(self._held, self._trouble):
@@ -152,14 +153,16 @@ class ChallengerLine:
 
     # -- offers -----------------------------------------------------------------------------------------------------------
 
-    def _called_off(self) -> bool:
+    def _offered(self) -> DesiredTwin | None:
         with self._lock:
-            return self._stopped or self._offer is not None
+            return self._offer
+
+    def _called_off(self) -> bool:
+        return self._stopped or self._offered() is not None
 
     def _take_offer(self) -> bool:
         """Whether there was one."""
-        with self._lock:
-            offer = self._offer
+        offer = self._offered()
         if offer is None:
             return False
         wanted, held = offer.challenger, self._held

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 3600.0  # an offer wakes the engine; this is only how long it sleeps without one
 WATCH_S = 0.25  # between looks at what is on trial
 LOOK_S = 5.0  # between looks at what an update waits for
+AGAIN_S = 60.0  # before what a full disk did not take is written down again
 SAVE_S = 600.0  # what a restart forgets of the time that it has waited
 
 
@@ -53,6 +54,8 @@ class Line:
         self.waits = ""  # what for, while staged
         self.due_at = float("-inf")  # monotonic: not to be stepped before
         self.act: Act | None = None
+        self._damaged = False  # what was committed; as long as that could not be written down
+        self._fallen = ""  # why what was committed has been taken back before this agent began; likewise
         self.enter()
 
     @property
@@ -86,10 +89,9 @@ class Line:
         update = self.newest()
         trial = update if update is not None and update.state is UpdateState.TRIAL else None
         fallen = self.installer.boot(trial, suspect=suspect)
+        self._fallen = fallen if trial is None else ""
         self.look_after()
         if trial is None:
-            if fallen and (committed := self._journal.committed(self.component)) is not None:
-                self._ends.note_fall(committed, fallen)
             return
         try:
             self._resume_trial(trial, fallen)
@@ -266,9 +268,20 @@ class Line:
     # -- between updates ----------------------------------------------------------------------------------------------
 
     def look_after(self) -> None:
-        """What was committed may be damaged: what the hub still desires is then fetched again."""
-        if self.installer.damaged():
-            self._journal.forget(self.component)
+        """What was committed may have fallen, or be damaged: what the hub still desires is then fetched again.
+
+        An agent must start on a full disk, too: there this is written down later.
+        """
+        self._damaged = self.installer.damaged() or self._damaged
+        try:
+            if self._fallen and (committed := self._journal.committed(self.component)) is not None:
+                self._ends.note_fall(committed, self._fallen)
+            self._fallen = ""
+            if self._damaged:
+                self._journal.forget(self.component)
+            self._damaged = False
+        except DiskFull as error:
+            log.error("what became of it is not journalled", extra={"component": self.component.value, "error": str(error)})
 
     def tend(self) -> float:
         """What there is to do beside updates; seconds until the next call."""
@@ -276,6 +289,8 @@ class Line:
             return IDLE_S
         pause = self.installer.tend()
         self.look_after()
+        if self._damaged or self._fallen:
+            pause = min(pause, AGAIN_S)
         if (failing := self.installer.failing()) and not self.fall_back(failing):
             self._ends.tell(f"{self.component.value}.failing", f"there is nothing to go back to: {failing}")
         if (update := self.newest()) is not None and self._fetching.reopened(update):

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from edge_agent.core.errors import Corrupt
 from edge_agent.core.files import make_folder, sweep, sync_folder, write_atomic
+from edge_agent.update.record import Component, Found
 from protos.contract.manifest import Blob
 
 NAMES = ("a", "b")
@@ -185,6 +186,22 @@ class Places(ABC, Generic[P, A]):
             "good": record.good,
         }
         write_atomic(place.folder / self._record_name, json.dumps(values, sort_keys=True).encode())
+
+
+def found_in(places: Places[Any, Any], component: Component) -> Found | None:
+    """What ``places`` say is started from; None: nothing, or its record is damaged."""
+    current = places.current()
+    record = places.record(current) if current is not None else None
+    if current is None or record is None:
+        return None
+    return Found(
+        component=component,
+        generation=record.generation,
+        assignment=record.assignment,
+        place=current.name,
+        good=record.good,
+        rollout_id=record.rollout_id,
+    )
 
 
 def holds(path: Path, blob: Blob) -> bool:

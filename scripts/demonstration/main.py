@@ -152,9 +152,9 @@ class Demo:
                 "version": first,
                 "selector": {"site": "demo"},
                 "waves": [{"count": 1}, {"percent": 100}],
-                "soak_s": 120,
+                "soak_s": 60,
                 "gates": [
-                    {"metric": "uncertain_rate", "max_rise": 0.1, "versus": "control"},
+                    {"metric": "drift_score", "max_rise": 0.25, "versus": "control"},
                     {"metric": "confidence_shift", "max_fall": 0.1, "versus": "control"},
                 ],
                 "on_breach": "rollback_all",

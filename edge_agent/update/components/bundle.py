@@ -20,7 +20,7 @@ from edge_agent.update.components.trial import Trial
 from edge_agent.update.fetch import Fetcher
 from edge_agent.update.floors import Release
 from edge_agent.update.installer import Permit
-from edge_agent.update.places import PlaceRecord
+from edge_agent.update.places import PlaceRecord, found_in
 from edge_agent.update.probation import Verdict
 from edge_agent.update.record import Component, Effect, Found, Update
 from edge_agent.update.shelf import Berth, Shelf
@@ -72,18 +72,7 @@ class BundleInstaller:
         return self._running
 
     def found(self) -> Found | None:
-        current = self._shelf.current()
-        record = self._shelf.record(current) if current is not None else None
-        if current is None or record is None:
-            return None
-        return Found(
-            component=self.component,
-            generation=record.generation,
-            assignment=record.assignment,
-            place=current.name,
-            good=record.good,
-            rollout_id=record.rollout_id,
-        )
+        return found_in(self._shelf, self.component)
 
     def boot(self, trial: Update | None, *, suspect: bool) -> str:
         """What is started was decided by the launcher, before this process was."""

@@ -10,6 +10,7 @@ from edge_agent.update.fetch import Fetcher
 from edge_agent.update.floors import Release
 from edge_agent.update.installer import Permit
 from edge_agent.update.overlay import MAX_BYTES, Overlay
+from edge_agent.update.places import found_in
 from edge_agent.update.probation import Verdict
 from edge_agent.update.record import Component, Effect, Found, Update
 from edge_agent.update.shelf import Berth, ShelfRecord
@@ -38,18 +39,7 @@ class ConfigInstaller:
         return self._overlay.running
 
     def found(self) -> Found | None:
-        current = self._shelf.current()
-        record = self._shelf.record(current) if current is not None else None
-        if current is None or record is None:
-            return None
-        return Found(
-            component=self.component,
-            generation=record.generation,
-            assignment=record.assignment,
-            place=current.name,
-            good=record.good,
-            rollout_id=record.rollout_id,
-        )
+        return found_in(self._shelf, self.component)
 
     def boot(self, trial: Update | None, *, suspect: bool) -> str:
         fall = self._overlay.fall()

@@ -11,6 +11,7 @@ from edge_agent.update.components.starter import Starter
 from edge_agent.update.fetch import Fetcher
 from edge_agent.update.floors import Release
 from edge_agent.update.installer import Permit
+from edge_agent.update.places import found_in
 from edge_agent.update.probation import Verdict, judge
 from edge_agent.update.record import Assignment, Component, Effect, Found, Update
 from edge_agent.update.slots import Slot, SlotRecord, Slots
@@ -55,18 +56,7 @@ class ModelInstaller:
         return self._starter.running
 
     def found(self) -> Found | None:
-        current = self._slots.current()
-        record = self._slots.record(current) if current is not None else None
-        if current is None or record is None:
-            return None
-        return Found(
-            component=self.component,
-            generation=record.generation,
-            assignment=record.assignment,
-            place=current.name,
-            good=record.good,
-            rollout_id=record.rollout_id,
-        )
+        return found_in(self._slots, self.component)
 
     def boot(self, trial: Update | None, *, suspect: bool) -> str:
         if trial is not None:

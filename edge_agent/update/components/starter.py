@@ -48,7 +48,10 @@ class Starter:
         damage = self._damage(current)
         previous = self._slots.fallback(than=current)
         if self.start(previous):
-            self._slots.activate(previous)
+            try:
+                self._slots.activate(previous)
+            except OSError as error:  # it runs, and that counts: the next start decides the same again
+                log.error("pointer not moved", extra={"slot": current.name, "error": str(error)})
         outcome = "the one before it runs" if self.running is not None else "no model runs"
         return f"slot {current.name} does not start{damage and ': ' + damage}; {outcome}", bool(damage)
 

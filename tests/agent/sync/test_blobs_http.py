@@ -1,6 +1,7 @@
 """Blobs over HTTP: the same promises as over gRPC, against servers that keep to the standard and servers that do not."""
 
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.core.errors import AgentError, Corrupt, Endless, LinkDown, Refused, TooSlow
+from edge_agent.core.errors import AgentError, Corrupt, DiskFull, Endless, LinkDown, Refused, TooSlow
 from edge_agent.sync.hub import GrpcHub
 from edge_agent.sync.identity import Identity
 from edge_agent.sync.pace import Pace
@@ -337,3 +338,14 @@ def test_a_server_that_asks_is_shown_the_devices_certificate(
     hub.download(BLOB, path, url=web.start(authority=authority, folder=tmp_path, ask=authority.pem))
     assert path.read_bytes() == CONTENT
     hub.close()
+
+
+def test_a_disk_that_fills_up_is_no_fault_of_the_connection(hub: GrpcHub, web: Web, path: Path) -> None:
+    url, limits = web.start(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, limits[1]))
+    try:
+        with pytest.raises(DiskFull, match="no room"):
+            hub.download(BLOB, path, url=url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not part(path).exists(), "what came would keep the disk full"

@@ -1,5 +1,6 @@
 """A challenger's line, from its offer to its end, and over restarts."""
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -345,3 +346,17 @@ def test_an_offer_cuts_the_download_of_what_is_no_more_wanted(bench: Bench) -> N
     bench.store.during = lambda: None
     bench.settle()
     assert bench.stage.begun == [2] and bench.store.cuts == 2
+
+
+def test_an_offer_that_a_full_disk_does_not_take_is_tried_again_after_a_pause(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench.line.offer(twin(4, ONE))
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_agent.update.challenger_file.write_atomic", full)
+        assert all(bench.line.step() > 0 for _ in range(5)), "it must not spin, and log, for as long as the disk is full"
+    bench.settle()
+    assert bench.stage.begun == [ONE.manifest.version]

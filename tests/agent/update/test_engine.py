@@ -477,6 +477,30 @@ def test_an_attempt_that_cannot_be_counted_is_not_made(equipped: Device, monkeyp
     assert equipped.runner.running == TWO.model
 
 
+@pytest.mark.parametrize("unwritten", ["edge_agent.update.places.write_atomic", "edge_agent.update.journal.Journal.forget"])
+def test_a_damaged_model_on_a_full_disk_leaves_the_one_before_it_running(
+    equipped: Device, monkeypatch: pytest.MonkeyPatch, unwritten: str
+) -> None:
+    equipped.install(TWO, 2)
+    current = equipped.slots.current()
+    assert current is not None
+    current.model.write_bytes(b"damaged")
+
+    def full(*_: object, **__: object) -> None:
+        raise (DiskFull if unwritten.endswith("forget") else OSError)("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unwritten, full)
+        equipped.restart()  # an agent that ended here would end at every start
+        assert equipped.runner.running == ONE.model
+        assert equipped.engine.step() <= AGAIN_S
+    equipped.engine.step()
+    assert equipped.engine.standing.generation == 0, "the hub sends again what it desires"
+    equipped.engine.offer(TWO.desired(2))
+    equipped.settle()
+    assert (equipped.state, equipped.runner.running) == (S.COMMITTED, TWO.model)
+
+
 # -- a model that takes the agent down after it was committed -----------------------------------------------------------------
 
 

@@ -90,6 +90,21 @@ def test_a_device_joins_when_it_begins_to_run_the_version_that_is_selected(hub: 
     assert hub.rollouts.get(ADMIN, rollout.id).state is RolloutState.SUCCEEDED
 
 
+def test_a_device_that_joins_late_has_the_whole_deadline(hub: Hub) -> None:
+    first = hub.device("cam-0")
+    rollout = hub.rollouts.launch(
+        ADMIN, rollout_spec.parse("model: signs\nversion: 1\nsoak_s: 86400\nsuccess: {deadline_s: 3600}")
+    )
+    first.commits()
+    hub.tick(7200)
+    hub.device("cam-1")
+    hub.tick()
+    hub.tick(3599)
+    assert hub.rollouts.get(ADMIN, rollout.id).state is RolloutState.RUNNING
+    hub.tick(1)
+    assert hub.rollouts.get(ADMIN, rollout.id).state is RolloutState.FAILED
+
+
 def test_a_device_that_was_deleted_and_registered_again_joins_again(hub: Hub) -> None:
     hub.device("cam-0", site="a")
     again = hub.device("cam-1", site="a")
@@ -167,6 +182,21 @@ def test_a_rollout_that_is_kept_open_asks_who_joins_after_it_has_succeeded(hub: 
     late.commits()
     seen = hub.rollouts.get(ADMIN, rollout.id)
     assert (seen.state, seen.standings[0].committed) == (RolloutState.SUCCEEDED, 2)
+
+
+def test_a_rollout_that_is_kept_open_is_closed_when_too_many_of_those_that_join_fail(hub: Hub) -> None:
+    first = hub.device("cam-0")
+    rollout = launch(hub, "model: signs\nversion: 1\nkeep_open: true")
+    first.commits()
+    first.receives()
+    bad = hub.device("cam-1")
+    hub.tick()
+    bad.report(UpdateState.FAILED, "disk full")
+    next_one = hub.device("cam-2")
+    hub.tick()
+    closed = hub.rollouts.get(ADMIN, rollout.id)
+    assert (closed.state, closed.reason) == (RolloutState.ABORTED, "closed: 1 device failed, more than 0")
+    assert (first.receives(), next_one.receives()) == (None, None)
 
 
 def test_a_rollout_that_is_kept_open_loses_who_a_newer_one_names_and_can_be_closed(hub: Hub) -> None:

@@ -244,6 +244,20 @@ def test_a_pause_does_not_count_towards_a_deadline(hub: Hub) -> None:
     assert get(hub, rollout).state is RolloutState.ABORTED
 
 
+def test_a_deadline_that_passes_during_a_pause_is_not_missed(hub: Hub) -> None:
+    fleet(hub, 2)
+    rollout = launch(hub, "success: {deadline_s: 100}\non_breach: abort")
+    hub.tick(90)
+    hub.rollouts.pause(ADMIN, rollout.id)
+    hub.tick(1000)
+    assert get(hub, rollout).state is RolloutState.PAUSED
+    hub.rollouts.resume(ADMIN, rollout.id)
+    hub.tick(9)
+    assert get(hub, rollout).state is RolloutState.RUNNING
+    hub.tick(1)
+    assert get(hub, rollout).state is RolloutState.ABORTED
+
+
 # -- when it goes wrong -------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +285,19 @@ def test_on_breach_pause_waits_for_a_person_who_forgives_what_was_seen(hub: Hub)
     assert asked(hub, *devices) == [False, False, False, True]
     devices[3].report(UpdateState.FAILED, "disk full")
     assert get(hub, rollout).state is RolloutState.PAUSED, "a new failure is not forgiven"
+
+
+def test_whoever_resumes_a_rollout_has_not_approved_its_next_wave(hub: Hub) -> None:
+    canary, rest = fleet(hub, 2)
+    rollout = launch(hub, "waves: [{count: 1}, {rest: true, approval: true}]\non_breach: pause")
+    canary.commits()
+    canary.report(UpdateState.ROLLED_BACK, "crashed")
+    assert get(hub, rollout).state is RolloutState.PAUSED
+    assert hub.rollouts.resume(ADMIN, rollout.id).state is RolloutState.AWAITING_APPROVAL
+    hub.tick()
+    assert asked(hub, rest) == [False]
+    hub.rollouts.approve(ADMIN, rollout.id)
+    assert asked(hub, rest) == [True]
 
 
 def test_on_breach_abort_leaves_everyone_as_it_is(hub: Hub) -> None:
@@ -364,6 +391,17 @@ def test_whoever_resumes_a_rollout_that_its_gates_paused_waives_them(hub: Hub) -
     canary.commits()
     hub.tick()
     assert asked(hub, rest) == [True]
+
+
+def test_whoever_resumes_a_rollout_that_failures_paused_keeps_its_gates(hub: Hub) -> None:
+    one, two, rest = fleet(hub, 3)
+    rollout = launch(hub, "waves: [{count: 2}]\ngates: [{metric: uncertain_rate, max: 0.5}]\non_breach: pause")
+    one.report(UpdateState.FAILED, "disk full")
+    assert get(hub, rollout).state is RolloutState.PAUSED
+    hub.rollouts.resume(ADMIN, rollout.id)
+    two.commits()
+    hub.tick()
+    assert asked(hub, rest) == [False], "nothing has been judged"
 
 
 # -- counts -------------------------------------------------------------------------------------------------------------

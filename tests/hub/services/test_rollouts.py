@@ -499,6 +499,23 @@ def test_what_is_on_trial_is_not_what_a_device_is_sent_back_to(hub: Hub) -> None
     assert sent is not None and sent.model is None
 
 
+def test_a_device_whose_trial_is_cut_short_is_sent_back_to_what_it_ran_before_that(hub: Hub) -> None:
+    device = hub.device("cam-0")
+    _start(hub, 1)
+    device.commits()
+    for version in (2, 3):
+        hub.publish()
+        rollout = _start(hub, version)
+        hub.tick()
+        device.runs = device.desired().model
+        device.report(UpdateState.TRIAL)
+    device.report(UpdateState.COMMITTED)
+    device.receives()
+    hub.rollouts.rollback(ADMIN, rollout.id)
+    sent = device.receives()
+    assert sent is not None and sent.model is not None and sent.model.version == 1
+
+
 def test_a_rollout_that_brings_out_a_bug_does_not_hold_up_the_others(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_rollout(tx: Tx, id: str) -> tuple[WaveStanding, ...]:
         if id == broken.id:
