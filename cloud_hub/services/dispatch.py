@@ -123,7 +123,7 @@ class Dispatcher:
         """Those for which there is nothing."""
         line, plan = line_of(rollout.plan.component), rollout.plan
         busy = rollout_devices.busy_elsewhere(tx, rollout.id, [row.device for row, _ in pairs])
-        before = _before_trial(tx, line, [device for _, device in pairs])
+        before = _ran_before(tx, line, [device for _, device in pairs])
         asked, twins, failed = [], [], []
         for row, device in pairs:
             try:
@@ -134,7 +134,7 @@ class Dispatcher:
             when = When(windows=plan.windows, not_before=plan.not_before)
             twin = timed(line.asking(device.desired, what, rollout.id), when, others_wait=device.id in busy)
             twins.append((device.id, _next(twin)))
-            previous = settled(line, device.reported) or before.get(device.id)
+            previous = before.get(device.id) or settled(line, device.reported)
             asked.append(Asked(row=row, generation=twin.generation + 1, target=target, previous=previous))
         self._fleet.ask_many(tx, twins)
         rollout_devices.put_asked(tx, rollout.id, asked, now)
@@ -149,14 +149,22 @@ class Dispatcher:
             log.warning("cannot be released anew", extra=fields)
 
 
-def _before_trial(tx: Tx, line: Line, devices: Sequence[Device]) -> dict[DeviceId, Assignment]:
-    """What those ran before whose trial of another rollout is cut short: that rollout knows."""
-    trying: dict[str, list[DeviceId]] = defaultdict(list)
+def _ran_before(tx: Tx, line: Line, devices: Sequence[Device]) -> dict[DeviceId, Assignment]:
+    """What the rollout that they follow knows of those that run what does not stay: on trial, or on the way back from it."""
+    passing: dict[str, dict[DeviceId, Assignment | None]] = defaultdict(dict)  # by rollout: None, or what is to come back
     for device in devices:
-        if device.reported is not None and line.has(device.reported) is not None and settled(line, device.reported) is None:
-            trying[line.follows(device.desired)].append(device.id)
-    rows = [row for id, among in trying.items() for row in rollout_devices.find(tx, id, among).values()]
-    return {row.device: row.previous for row in rows if row.previous is not None}
+        has, wanted = line.has(device.reported) if device.reported is not None else None, line.wanted(device.desired)
+        if has is not None and settled(line, device.reported) is None:
+            passing[line.follows(device.desired)][device.id] = None
+        elif has is not None and wanted is not None and not same(has, wanted):
+            passing[line.follows(device.desired)][device.id] = wanted
+    found: dict[DeviceId, Assignment] = {}
+    for rollout, back in passing.items():
+        for id, row in rollout_devices.find(tx, rollout, list(back)).items():
+            wanted = back[id]
+            if row.previous is not None and (wanted is None or same(row.previous, wanted)):
+                found[id] = row.previous
+    return found
 
 
 def _unwound(

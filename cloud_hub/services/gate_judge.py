@@ -10,7 +10,7 @@ from datetime import datetime
 from cloud_hub.archive.engine import Engine
 from cloud_hub.core import gates as rules
 from cloud_hub.core.errors import Exhausted, NotReady
-from cloud_hub.core.gates import GateVerdict, Metric, Readings
+from cloud_hub.core.gates import GateVerdict, Metric, Outcome, Readings
 from cloud_hub.core.gates import Group as Versus
 from cloud_hub.core.model import Baseline
 from cloud_hub.core.tallies import MANY, Side, Tally
@@ -60,6 +60,7 @@ class GateJudge:
                 self._go_on(gated, now)
             except Exception:  # outermost edge for one rollout: it must not hold up the others
                 log.exception("gates cannot be judged", extra={"rollout": gated.rollout})
+                self._hold(gated, now)
             self._rests[gated.rollout] = self._clock.monotonic() + _REST * (self._busy() - before_s)
         self._clear(under_way)
 
@@ -84,6 +85,15 @@ class GateJudge:
             store.put_verdict(tx, gated.rollout, outcome=outcome, committed=committed, readings=shown, at=now)
         if before.outcome != outcome:
             log.info("gates judged", extra={"rollout": gated.rollout, "outcome": outcome, "reason": verdict.reason})
+
+    def _hold(self, gated: Gated, now: datetime) -> None:
+        """A verdict that was passed before must not let a wave through that nobody has judged."""
+        verdict = rules.waiting(rules.parse(gated.gates), "it cannot be judged: the hub's log says why")
+        with self._db.write() as tx:
+            before = store.verdict(tx, gated.rollout)
+            if before is not None and before.outcome == Outcome.PASS.value:
+                readings = told(verdict)
+                store.put_verdict(tx, gated.rollout, outcome=verdict.outcome.value, committed=0, readings=readings, at=now)
 
     def _coarsen(self, gated: Gated, members: Sequence[Member]) -> Gated:
         sides = Counter(member.side for member in members if member.side is not None)

@@ -12,7 +12,7 @@ from cloud_hub.core.errors import Conflict, Invalid, NotFound
 from cloud_hub.core.gates import GateVerdict
 from cloud_hub.core.model import ROLLOUT_UNDER_WAY, Principal, Rollout, RolloutDevice, RolloutState
 from cloud_hub.core.pages import FIRST, Page
-from cloud_hub.core.rollout_plan import Component, RolloutPlan
+from cloud_hub.core.rollout_plan import Component, OnBreach, RolloutPlan
 from cloud_hub.services import releases
 from cloud_hub.services.cargo import Hold
 from cloud_hub.services.dispatch import Dispatcher
@@ -170,7 +170,9 @@ class RolloutService:
         """Every device it touched, and that still follows it, is sent back to what it ran before. Raises NotFound, Conflict."""
         now = self._clock.now()
         with self._db.write() as tx:
-            rollout = _expect(tx, who, id, *ROLLOUT_UNDER_WAY, RolloutState.SUCCEEDED, RolloutState.ABORTED)
+            some_have_it = _owned(tx, who, id).plan.on_breach is OnBreach.ROLLBACK_WAVE
+            failed = {RolloutState.FAILED} if some_have_it else set()
+            rollout = _expect(tx, who, id, *ROLLOUT_UNDER_WAY, RolloutState.SUCCEEDED, RolloutState.ABORTED, *failed)
             _restore_champion(tx, who.tenant, rollout)
             self._course.stop(tx, who.tenant, rollout, RolloutState.ROLLED_BACK, f"rolled back by {who.name}", now)
             return _logged(tx, who, id)

@@ -77,7 +77,8 @@ class ShadowService:
         asked, passed_over = 0, list[tuple[DeviceId, str]]()
         for begin in range(0, len(ids), _BATCH):
             with self._db.write() as tx:
-                for device in fleet_store.find_many(tx, ids[begin : begin + _BATCH]).values():
+                found = fleet_store.find_many(tx, ids[begin : begin + _BATCH]).values()
+                for device in (one for one in found if one.tenant == who.tenant):  # an id may have changed hands since
                     reason = self._ask(tx, who, match, version, device)
                     asked += not reason
                     passed_over += [(device.id, reason)] if reason else []

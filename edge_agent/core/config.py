@@ -15,6 +15,7 @@ from edge_agent.core.errors import ConfigError
 
 ENV_PREFIX = "EDGE_AGENT__"
 REPORT_BYTES = 1000  # one health report on the wire, with its acknowledgement
+_LOCAL = (("", "data_dir"), ("update", "reboot_command"), ("update", "rauc"))  # of agent.yaml and the environment only
 T = TypeVar("T")
 
 
@@ -155,10 +156,15 @@ def load(path: Path | None, env: Mapping[str, str] = os.environ, *, overlay: Pat
 
 
 def _overlay(path: Path | None) -> Mapping[str, Any]:
-    """It cannot move the data directory: in there it lies itself, and what would take it back."""
+    """It cannot move the data directory: in there it lies itself, and what would take it back. Nor name commands: whoever signs
+    settings would run programs.
+    """
     values = _read(path, aliases=False) if path is not None else {}
-    if "data_dir" in values:
-        raise ConfigError("'data_dir' cannot be set by a configuration from the hub")
+    for section, key in _LOCAL:
+        inside = values.get(section, {}) if section else values
+        if isinstance(inside, Mapping) and key in inside:
+            name = f"{section}.{key}" if section else key
+            raise ConfigError(f"'{name}' cannot be set by a configuration from the hub")
     return values
 
 

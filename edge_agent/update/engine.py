@@ -16,8 +16,6 @@ from protos.contract.twin import DesiredTwin, ModelAssignment, PackageAssignment
 
 log = logging.getLogger(__name__)
 
-SLICE_S = 60.0  # of a download, where other components have something to do: then it is their turn
-
 
 class UpdateEngine:
     """Takes desired twins, newest first, through the states of ``protos.contract.update``.
@@ -130,7 +128,7 @@ class UpdateEngine:
                 if (over_s := now - act.began) > act.bound_s:
                     return f"{act.update.named} has hung in {act.update.state.name} for {over_s:.0f} s"
                 continue
-            if self._waiting and now - act.began > SLICE_S:
+            if self._waiting and now - act.began > line.turn_s:
                 line.make_way()
             there = line.installer.progress(act.update)
             if (act, there) != self._watched[:2]:

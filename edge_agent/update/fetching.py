@@ -26,6 +26,7 @@ from protos.contract.update import UpdateState
 log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0
+TURN_S = 60.0  # of a download, where other components have something to do: then it is their turn
 ROOTS_S = 60.0  # between looks for roots of trust, where an update has failed for want of them
 _ROOTLESS = f"{NoTrust.__name__}: "  # begins the reason of such an update
 
@@ -81,6 +82,8 @@ class Fetching:
         self._installer, self._journal, self._config, self._around = installer, journal, config, around
         self._ends, self._patience, self._called_off = ends, patience, called_off
         self.pause_s = 0.0  # after the last ``fetch``
+        self.turn_s = TURN_S
+        self._there_bytes = 0  # when the last ``fetch`` began
         self._made_way = False
         self._tried: Anchor | None = None  # by which the last update was judged
         self._refused: set[tuple[int, str]] = set()  # generation and kind of what was told as not to be believed
@@ -94,6 +97,7 @@ class Fetching:
         """Whether it is staged now; otherwise ``pause_s`` may pass, or the update has failed."""
         self.pause_s = 0.0
         self._made_way = False
+        self._there_bytes = self._installer.progress(update)
         try:
             release = self._installer.fetch(update, self._permit(), self._called_off)
         except (LinkDown, DiskFull, OSError, Untrusted) as error:
@@ -144,7 +148,11 @@ class Fetching:
 
     def _wait_for(self, update: Update, error: Exception) -> float:
         """Try again later, unless that has been done for long enough without a byte."""
-        if self._called_off() or self._made_way:
+        if self._called_off():
+            return 0.0
+        if self._made_way:
+            # What begins anew each time, as decoding a delta does, would never end in turns that are too short for it.
+            self.turn_s = TURN_S if self._installer.progress(update) > self._there_bytes else 2 * self.turn_s
             return 0.0
         reason = f"not downloaded within {self._config.fetch_timeout_s:.0f} s: {error}"
         if isinstance(error, Untrusted):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_agent.core.config import UpdateConfig
 from edge_agent.core.errors import BadModel, BadPackage, Corrupt, DiskFull, Retryable, Unfit
 from edge_agent.update.ends import Ends
-from edge_agent.update.fetching import Fetching, Patience
+from edge_agent.update.fetching import TURN_S, Fetching, Patience
 from edge_agent.update.installer import Installer
 from edge_agent.update.journal import Journal
 from edge_agent.update.probation import QUIET_FACTOR, Ruling
@@ -73,6 +73,11 @@ class Line:
     def make_way(self) -> None:
         """Cut a download, so that the other components get their turn; it goes on after them. For any thread."""
         self._fetching.make_way()
+
+    @property
+    def turn_s(self) -> float:
+        """For how long a download needs not make way; for any thread."""
+        return self._fetching.turn_s
 
     @property
     def under_way(self) -> bool:
@@ -237,10 +242,14 @@ class Line:
         """After a restart, or when the disk was too full to begin: one more attempt, counted first."""
         if reason := update.reason or fallen:
             self._ends.roll_back(update, reason)
-        elif update.attempts >= self._config.max_attempts:
+        elif update.attempts >= max(self._config.max_attempts, self._least_attempts()):
             self._ends.roll_back(update, f"the agent did not survive {update.attempts} starts with it")
         else:
             self._begin_trial(self._journal.count(update))
+
+    def _least_attempts(self) -> int:
+        """What comes with a new start has had none in the attempt that asked for it."""
+        return 1 if self.component is Component.MODEL else 2
 
     def _watch(self, update: Update) -> float:
         self._watched(update, self.installer.activate_s)
@@ -311,6 +320,7 @@ class Line:
     def enter(self) -> None:
         """Another state: its time begins."""
         self._patience.begin()
+        self._fetching.turn_s = TURN_S
         self.waits = ""
         self.due_at = float("-inf")
 

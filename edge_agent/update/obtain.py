@@ -96,6 +96,9 @@ class Obtainer:
             if not holds(delta, source.blob) and not self._downloaded(hub, source.blob, delta, None, source.url):
                 return False
             self._undelta.run(source, base, delta, made, blob.size_bytes, self._memory_bytes)
+        except LinkDown:
+            made.unlink(missing_ok=True)
+            raise
         except (Corrupt, DiskFull) as error:
             made.unlink(missing_ok=True)
             self._forget(source, delta, str(error))

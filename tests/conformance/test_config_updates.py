@@ -79,6 +79,8 @@ def test_a_configuration_from_the_hub_is_tried_by_a_new_start_and_kept(
     [
         ({"update": {"probation_seconds": 3}}, "unknown key 'update.probation_seconds'"),
         ({"data_dir": "/tmp/elsewhere"}, "'data_dir' cannot be set"),
+        ({"update": {"reboot_command": ["/bin/sh"]}}, "'update.reboot_command' cannot be set"),
+        ({"update": {"rauc": "/tmp/rauc"}}, "'update.rauc' cannot be set"),
         ({"source": {"kind": "telepathy"}}, "source.kind must be"),
         ({"update": {"windows": ["sometimes"]}}, "is no window"),
         ("a: &a [1]\nb: *a\n", "aliases are not allowed"),

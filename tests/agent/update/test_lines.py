@@ -11,7 +11,8 @@ from edge_agent.core.config import AgentConfig, UpdateConfig, load
 from edge_agent.core.errors import BadPackage, DiskFull, LinkDown
 from edge_agent.update.components.config import ConfigInstaller
 from edge_agent.update.components.trial import Trial
-from edge_agent.update.engine import SLICE_S, UpdateEngine
+from edge_agent.update.engine import UpdateEngine
+from edge_agent.update.fetching import TURN_S
 from edge_agent.update.floors import Release as ReleaseNumber
 from edge_agent.update.installer import Permit
 from edge_agent.update.interlocks import HubsTime, LockFiles
@@ -243,7 +244,7 @@ def test_a_download_makes_way_for_the_others(rig: Rig) -> None:
 
     def long() -> None:
         for _ in range(10):
-            rig.device.clock.advance(SLICE_S / 2)
+            rig.device.clock.advance(TURN_S / 2)
             rig.settings.bytes += 1
             seen.append(rig.engine.oversee())
             if rig.settings.cuts > cuts_before:
@@ -259,6 +260,30 @@ def test_a_download_makes_way_for_the_others(rig: Rig) -> None:
     rig.settings.fetching = long
     rig.until(lambda: rig.settings.cuts > cuts_before)
     assert set(seen) == {""} and rig.state() is S.FETCHING
+
+
+def test_what_begins_anew_in_each_turn_gets_longer_ones_until_it_ends(rig: Rig) -> None:
+    """Decoding a delta, say, or asking both repositories over a slow link, while another update waits for its window."""
+    turns: list[float] = []
+
+    def decode() -> None:
+        began, cuts = rig.device.clock.monotonic(), rig.settings.cuts
+        while (took_s := rig.device.clock.monotonic() - began) < 5 * TURN_S:
+            rig.device.clock.advance(2.0)
+            rig.engine.oversee()
+            if rig.settings.cuts > cuts:
+                turns.append(took_s)
+                raise LinkDown("cut")
+
+    rig.settings.fetching = lambda: (_ for _ in ()).throw(LinkDown("not yet"))
+    rig.device.online = False
+    rig.device.hub.faults.extend([LinkDown("no route")] * 1000)
+    rig.device.serve(TWO)
+    rig.desire(2, package("7"), model=True)
+    rig.until(lambda: rig.state() is S.FETCHING and rig.state(Component.MODEL) is S.FETCHING)
+    rig.settings.fetching = decode
+    rig.until(lambda: rig.state() is S.STAGED)
+    assert [round(took_s / TURN_S) for took_s in turns] == [1, 2, 4]
 
 
 # -- calling off ------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Whatever the cell: afterwards the device runs a whole version that it may run, and takes the next one.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -268,3 +269,11 @@ def test_a_disk_that_is_full_at_the_start_leaves_what_runs_running(rig: Rig) -> 
     rig.settle()
     assert rig.running() == OLD
     assert CONFIG.max_attempts > 1
+
+
+@pytest.mark.parametrize("component", RIGS, ids=lambda component: component.value)
+def test_one_attempt_is_enough_for_what_is_good(component: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes with a new start was not tried in the attempt that asked for it."""
+    monkeypatch.setattr("tests.agent.update.rigs.CONFIG", replace(CONFIG, max_attempts=1))
+    with contextlib.closing(RIGS[component](tmp_path)) as rig:
+        rig.install(WANTED)

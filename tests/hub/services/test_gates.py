@@ -79,6 +79,25 @@ def test_what_befalls_all_devices_alike_does_not_stop_a_rollout_that_is_compared
     assert field.rollout(id).wave == 1
 
 
+def test_a_verdict_that_was_passed_does_not_stand_while_nothing_can_be_judged(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.goes_by(60)
+    id = field.roll_out({"metric": "uncertain_rate", "max_rise": 0.1, "versus": "control"})
+    field.goes_by(55)
+    assert (field.verdict(id).outcome, field.rollout(id).wave) == (Outcome.PASS, 0)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no figures")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gate_judge.GateJudge, "_judged", broken)
+        field.goes_by(60)
+        assert (field.verdict(id).outcome, field.rollout(id).wave) == (Outcome.WAIT, 0)
+    field.goes_by(30)
+    assert field.rollout(id).wave == 1
+
+
 def test_the_same_stops_one_that_is_compared_with_what_was_before(field: Field) -> None:
     field.goes_by(60)
     id = field.roll_out({"metric": "uncertain_rate", "max_rise": 0.1, "versus": "before"})

@@ -315,6 +315,14 @@ def test_on_breach_rollback_wave_sends_back_the_wave_that_went_wrong_only(hub: H
     assert [row.state for row in rollout.devices] == [UpdateState.COMMITTED, UpdateState.ROLLED_BACK, UpdateState.FAILED, None]
 
 
+def test_the_waves_before_one_that_was_rolled_back_can_be_rolled_back_too(hub: Hub) -> None:
+    rollout, devices = _gone_wrong(hub, "rollback_wave")
+    assert asked(hub, *devices)[0] is False
+    assert hub.rollouts.rollback(ADMIN, rollout.id).state is RolloutState.ROLLED_BACK
+    twin = devices[0].receives()
+    assert twin is not None and twin.model is not None and twin.model.version == 1
+
+
 def test_on_breach_rollback_all_sends_back_everyone_it_touched(hub: Hub) -> None:
     rollout, devices = _gone_wrong(hub, "rollback_all")
     assert rollout.state is RolloutState.FAILED

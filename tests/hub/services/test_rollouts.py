@@ -516,6 +516,25 @@ def test_a_device_whose_trial_is_cut_short_is_sent_back_to_what_it_ran_before_th
     assert sent is not None and sent.model is not None and sent.model.version == 1
 
 
+def test_a_device_is_never_sent_back_to_what_it_was_just_sent_back_from(hub: Hub) -> None:
+    device = hub.device("cam-0")
+    _start(hub, 1)
+    device.commits()
+    hub.publish()
+    bad = _start(hub, 2)
+    hub.tick()
+    device.commits()
+    hub.rollouts.rollback(ADMIN, bad.id)  # the device is away, and has not heard of it
+    hub.publish()
+    rollout = _start(hub, 3)
+    hub.tick()
+    device.commits()
+    device.receives()
+    hub.rollouts.rollback(ADMIN, rollout.id)
+    sent = device.receives()
+    assert sent is not None and sent.model is not None and sent.model.version == 1
+
+
 def test_a_rollout_that_brings_out_a_bug_does_not_hold_up_the_others(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_rollout(tx: Tx, id: str) -> tuple[WaveStanding, ...]:
         if id == broken.id:

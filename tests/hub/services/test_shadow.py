@@ -1,6 +1,7 @@
 """Challengers from the hub's side, and what devices measure of what they try."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cloud_hub.core.model import Principal, Role
 from cloud_hub.core.pages import FIRST, Page
 from cloud_hub.services import fits
 from cloud_hub.services.shadow import Match, ShadowService
+from cloud_hub.store.database import Tx
 from protos.contract.ids import DeviceId, digest_of
 from protos.contract.twin import Fit, Health, ReportedTwin, ShadowReport, UpdateStatus
 from protos.contract.update import UpdateState
@@ -182,6 +184,27 @@ def test_a_board_that_cannot_run_it_is_passed_over_with_the_reason(hub: Hub, sha
     started = shadows.start(ADMIN, Match(model=SIGNS, version=1), {})
     ((device, reason),) = started.passed_over
     assert device == "cam-1" and "no variant for board camera-armv7" in reason
+
+
+def test_an_id_that_changes_hands_in_between_is_not_asked(
+    hub: Hub, shadows: ShadowService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large start takes several transactions; meanwhile a device is deleted, and another tenant registers one by its name."""
+    hub.publish()
+    device, write = hub.device("cam-0"), hub.db.write
+    begun: list[int] = []
+
+    def writing() -> AbstractContextManager[Tx]:
+        begun.append(1)
+        if len(begun) == 2:
+            monkeypatch.undo()
+            hub.fleet.delete(ADMIN, device.id)
+            hub.enrollment.create_device(STRANGER, device.id, device.board, {})
+        return write()
+
+    monkeypatch.setattr(hub.db, "write", writing)
+    assert shadows.start(ADMIN, Match(model=SIGNS, version=1), {}).devices == 0
+    assert len(begun) == 2 and hub.fleet.get(STRANGER, device.id).desired.challenger is None
 
 
 def test_what_cannot_be_started_is_refused(hub: Hub, shadows: ShadowService) -> None:
