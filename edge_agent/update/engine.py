@@ -50,6 +50,9 @@ class UpdateEngine:
         self._stopped = False
         self._waiting = False  # more than one component has something to do
         self._watched: tuple[object, int, float] = (None, -1, 0.0)  # a fetch, its bytes, since when there were no more
+        self._cut_at: float | None = None  # monotonic: that fetch was cut, because there were none
+        # a hub that sends too slowly is to be given up for that, and by its name
+        self._still_s = max(config.fetch_timeout_s, 2 * config.rate_window_s)
         self._standing = Standing()
 
     @property
@@ -132,12 +135,15 @@ class UpdateEngine:
                 line.make_way()
             there = line.installer.progress(act.update)
             if (act, there) != self._watched[:2]:
-                self._watched = (act, there, now)
+                self._watched, self._cut_at = (act, there, now), None
             still_s = now - self._watched[2]
-            if still_s > 2 * self._config.fetch_timeout_s:
-                return f"{act.update.named} has hung in {act.update.state.name} for {still_s:.0f} s"
-            if still_s > self._config.fetch_timeout_s:
+            if still_s <= self._still_s:
+                continue
+            if self._cut_at is None:
+                self._cut_at = now
                 line.installer.cut()
+            elif now - self._cut_at > self._still_s:  # what was cut did not end
+                return f"{act.update.named} has hung in {act.update.state.name} for {still_s:.0f} s"
         return ""
 
     # -- pieces -------------------------------------------------------------------------------------------------------

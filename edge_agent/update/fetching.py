@@ -13,6 +13,7 @@ from edge_agent.core.errors import (
     LinkDown,
     NoTrust,
     Refused,
+    TooSlow,
     Untrusted,
 )
 from edge_agent.update.ends import Ends
@@ -157,7 +158,8 @@ class Fetching:
         reason = f"not downloaded within {self._config.fetch_timeout_s:.0f} s: {error}"
         if isinstance(error, Untrusted):
             reason = self._refuse(update, error)
-        self._patience.saw(self._installer.progress(update))
+        if not isinstance(error, TooSlow):  # a trickle is no progress: it would keep this update, and all after it, for ever
+            self._patience.saw(self._installer.progress(update))
         if not self._around.online():
             self._patience.came_on()
         if self._patience.elapsed_s() >= self._config.fetch_timeout_s:
