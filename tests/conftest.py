@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tideline", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("tideline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -199,7 +199,7 @@ def test_a_server_without_ranges_serves_from_the_start_alone(hub: GrpcHub, web: 
 def test_a_bad_chunk_costs_that_chunk(hub: GrpcHub, web: Web, path: Path) -> None:
     def wrong(request: BaseHTTPRequestHandler, offset: int) -> None:
         head(request, offset, len(CONTENT) - 1, len(CONTENT))
-        request.wfile.write(CONTENT[offset : 3 * STEP] + b"!" + CONTENT[3 * STEP + 1 :])
+        request.wfile.write(CONTENT[offset : 3 * STEP] + bytes([CONTENT[3 * STEP] ^ 1]) + CONTENT[3 * STEP + 1 :])
 
     chunks = Chunks.of(CONTENT, MIN_CHUNK_BYTES)
     web.answer, url = wrong, web.start()
