@@ -4,52 +4,26 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
-from tuf.api.metadata import TargetFile
 
-from protos.contract import codec, topics
-from protos.contract.ids import digest_of
-from protos.contract.twin import DesiredTwin, PackageAssignment, PackageKind, PackageStatus
+from protos.contract.twin import PackageKind, PackageStatus
 from protos.contract.update import UpdateState
 from tests.conformance.agent import Agent
-from tests.conformance.hub import TENANT, Hub
-from tests.conformance.repository import customised
-from tests.conformance.test_packages import LONG_S, Service, status, twin
+from tests.conformance.hub import Hub
+from tests.conformance.test_packages import LONG_S, Service, desire_package, services, status, twin
 
 BRICKS = {"spool": {"max_bytes": 10**30}}  # its check finds nothing wrong, and the agent ends over it at every start
 
 
 @pytest.fixture
 def service(agent: Agent, hub: Hub) -> Iterator[Callable[[str], Service]]:
-    services = []
-
-    def start(name: str) -> Service:
-        agent.configure(update={"settle_s": 2.0, "reach_timeout_s": 60.0})
-        hub.identity(name, agent.data_dir)
-        agent.equip()
-        hub.skip(name)
-        services.append(Service(agent))
-        twin(hub, name, lambda it: it.model is not None and it.health.inferences > 0, "its first inference")
-        return services[-1]
-
-    yield start
-    for each in services:
-        each.close()
+    with services(agent, hub) as start:
+        yield start
 
 
 def desire(hub: Hub, name: str, settings: object, version: str, release: int) -> int:
     """Ask a device for a configuration, and for nothing else."""
     data = settings.encode() if isinstance(settings, str) else yaml.safe_dump(settings).encode()
-    it = PackageAssignment(kind=PackageKind.CONFIG, name="site", version=version, digest=digest_of(data), size_bytes=len(data))
-    path = f"config/{TENANT}/site/{version}/any"
-    target = customised(TargetFile.from_data(path, data, ["sha256"]), kind="config", boards=[], release=release)
-    hub.blobs[it.digest] = data
-    hub.repository.images.add([target])
-    hub.skip(name)
-    answers = hub.answers(name)
-    answers.generation, answers.release, answers.beside = hub._generation[name], None, (target,)
-    twin_ = DesiredTwin(generation=answers.generation, packages=(it,))
-    hub.send(name, topics.DESIRED, codec.encode_desired(twin_), retain=True)
-    return twin_.generation
+    return desire_package(hub, name, PackageKind.CONFIG, "site", data, version, release)
 
 
 def ended(hub: Hub, name: str, generation: int) -> PackageStatus:

@@ -1,5 +1,6 @@
 """The agent replaces itself: real processes, started again and again by the launcher, against a real broker and a real hub."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -51,22 +52,31 @@ class Service:
         self._thread.join(10)
 
 
-@pytest.fixture
-def service(agent: Agent, hub: Hub) -> Iterator[Callable[[str], Service]]:
-    services = []
+@contextlib.contextmanager
+def services(agent: Agent, hub: Hub) -> Iterator[Callable[[str], Service]]:
+    """Starts the agent, as a service manager would, under the name it is given."""
+    started = []
 
     def start(name: str) -> Service:
         agent.configure(update={"settle_s": 2.0, "reach_timeout_s": 60.0})
         hub.identity(name, agent.data_dir)
         agent.equip()
         hub.skip(name)
-        services.append(Service(agent))
+        started.append(Service(agent))
         twin(hub, name, lambda it: it.model is not None and it.health.inferences > 0, "its first inference")
-        return services[-1]
+        return started[-1]
 
-    yield start
-    for each in services:
-        each.close()
+    try:
+        yield start
+    finally:
+        for each in started:
+            each.close()
+
+
+@pytest.fixture
+def service(agent: Agent, hub: Hub) -> Iterator[Callable[[str], Service]]:
+    with services(agent, hub) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +99,15 @@ def replaced(bundle: Path, name: str, text: str, out: Path) -> bytes:
 
 def desire(hub: Hub, name: str, data: bytes, version: str, release: int) -> int:
     """Ask a device for an agent, and for nothing else."""
-    it = PackageAssignment(kind=PackageKind.AGENT, name="edge", version=version, digest=digest_of(data), size_bytes=len(data))
-    path = f"agent/{TENANT}/edge/{version}/any"
-    target = customised(TargetFile.from_data(path, data, ["sha256"]), kind="agent", boards=[], release=release)
+    return desire_package(hub, name, PackageKind.AGENT, "edge", data, version, release)
+
+
+def desire_package(hub: Hub, name: str, kind: PackageKind, package: str, data: bytes, version: str, release: int) -> int:
+    """Ask a device for one package, and for nothing else."""
+    it = PackageAssignment(kind=kind, name=package, version=version, digest=digest_of(data), size_bytes=len(data))
+    word = kind.name.lower()
+    path = f"{word}/{TENANT}/{package}/{version}/any"
+    target = customised(TargetFile.from_data(path, data, ["sha256"]), kind=word, boards=[], release=release)
     hub.blobs[it.digest] = data
     hub.repository.images.add([target])
     hub.skip(name)
