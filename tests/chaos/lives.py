@@ -122,7 +122,7 @@ class Lives:
         step, only = (dice.randrange(1, 50), dice.choice(STEPS_ON)) if plan == "step" else (0, ())
         victim.born(lies=self._control == NO_FSYNC, at=step, only=only)
         if plan == "boot":
-            victim.lives(dice.uniform(0.0, 1.2 * victim.slowness))
+            victim.lives_until(self._deadly_runs, dice.uniform(0.0, 1.2 * victim.slowness))
         elif self._boots():
             self._spend(plan)
         self._die()
