@@ -27,6 +27,7 @@ MAX_VALUES = 64  # aggregates in one window
 EPOCH_BYTES = 64
 MAX_TIME_MS = 253_402_300_800_000  # the year 10000
 MAX_LATENCY_MS = 1e9  # twelve days: well within the wire's 32-bit float
+MAX_VALUE = float(np.finfo(np.float32).max)  # either way: the wire's 32-bit float
 FLAG_CAPTURED = 1
 FLAG_UNCERTAIN = 2
 
@@ -54,6 +55,7 @@ class Inference:
     captured: bool = False  # the frame was kept for the hub
     uncertain: bool = False  # confidence below the manifest's threshold
     frame_key: int = 0  # 64-bit hash of the frame's source name; 0: the source has no names
+    value: float | None = None  # the number told beside the label: a forecast, an error, a count; 32 bits of it are kept
 
     def __post_init__(self) -> None:
         _check_sequence(self.sequence)
@@ -66,6 +68,8 @@ class Inference:
         check_time(self.captured_at)
         if not 0 <= self.frame_key < 1 << 64:
             raise InvalidValue(f"frame_key must be an unsigned 64-bit number, got {self.frame_key}")
+        if self.value is not None and not abs(self.value) <= MAX_VALUE:
+            raise InvalidValue(f"value must be finite and fit 32 bits, got {self.value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +141,9 @@ class Gap:
         return self.last_sequence - self.first_sequence + 1
 
 
+_NO_VALUES = np.empty(0, dtype="<f4")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InferenceTable:
     """Many inferences as columns, each ``(rows,)``; checked as a whole because an object per row costs more than the wire.
@@ -153,9 +160,12 @@ class InferenceTable:
     frame_key: NDArray[np.uint64]
     model: NDArray[np.uint8]  # index into models
     models: tuple[Digest, ...]
+    value: NDArray[np.float32] = field(default_factory=lambda: _NO_VALUES)  # NaN: none; empty: none in any row
 
     def __post_init__(self) -> None:
         rows = len(self.sequence)
+        if len(self.value) == 0:
+            object.__setattr__(self, "value", np.full(rows, np.nan, dtype="<f4"))
         if any(len(column) != rows for column in self._columns()):
             raise InvalidValue("inference columns have different lengths")
         if rows > MAX_ROWS:
@@ -174,6 +184,8 @@ class InferenceTable:
             raise InvalidValue(f"unknown flag bits in {int(self.flags.max()):#x}")
         if int(self.model.max()) >= len(self.models):
             raise InvalidValue(f"model index {int(self.model.max())} of only {len(self.models)} models")
+        if bool(np.isinf(self.value).any()):
+            raise InvalidValue("a value is infinite")
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -181,7 +193,8 @@ class InferenceTable:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, InferenceTable):
             return NotImplemented
-        return self.models == other.models and all(map(np.array_equal, self._columns(), other._columns()))
+        alike = np.array_equal(self.value, other.value, equal_nan=True)
+        return alike and self.models == other.models and all(map(np.array_equal, self._columns()[:-1], other._columns()[:-1]))
 
     __hash__ = None  # type: ignore[assignment]  # arrays are mutable
 
@@ -201,11 +214,16 @@ class InferenceTable:
             frame_key=np.array([row.frame_key for row in rows], dtype="<u8"),
             model=np.array([index[row.model] for row in rows], dtype="u1"),
             models=models,
+            value=np.array([math.nan if row.value is None else row.value for row in rows], dtype="<f4"),
         )
+
+    @property
+    def has_values(self) -> bool:
+        return not bool(np.isnan(self.value).all())
 
     def rows(self) -> Iterator[Inference]:
         for i in range(len(self)):
-            flags = int(self.flags[i])
+            flags, value = int(self.flags[i]), float(self.value[i])
             yield Inference(
                 sequence=int(self.sequence[i]),
                 captured_at=from_ms(int(self.captured_at_ms[i])),
@@ -216,12 +234,13 @@ class InferenceTable:
                 captured=bool(flags & FLAG_CAPTURED),
                 uncertain=bool(flags & FLAG_UNCERTAIN),
                 frame_key=int(self.frame_key[i]),
+                value=None if math.isnan(value) else value,
             )
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return (
             self.sequence, self.captured_at_ms, self.label, self.confidence,
-            self.latency_ms, self.flags, self.frame_key, self.model,
+            self.latency_ms, self.flags, self.frame_key, self.model, self.value,
         )  # fmt: skip
 
 

@@ -69,6 +69,31 @@ class DatasetsStub:
                 request_serializer=protos_dot_v1_dot_datasets__pb2.LabelSamplesRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_datasets__pb2.LabelSamplesReply.FromString,
                 _registered_method=True)
+        self.JoinLabels = channel.unary_unary(
+                '/tideline.v1.Datasets/JoinLabels',
+                request_serializer=protos_dot_v1_dot_datasets__pb2.JoinLabelsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_datasets__pb2.JoinLabelsReply.FromString,
+                _registered_method=True)
+        self.SnapshotDataset = channel.unary_unary(
+                '/tideline.v1.Datasets/SnapshotDataset',
+                request_serializer=protos_dot_v1_dot_datasets__pb2.SnapshotDatasetRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_datasets__pb2.DatasetVersion.FromString,
+                _registered_method=True)
+        self.ListDatasetVersions = channel.unary_unary(
+                '/tideline.v1.Datasets/ListDatasetVersions',
+                request_serializer=protos_dot_v1_dot_datasets__pb2.ListDatasetVersionsRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_datasets__pb2.ListDatasetVersionsReply.FromString,
+                _registered_method=True)
+        self.GetDatasetChanges = channel.unary_unary(
+                '/tideline.v1.Datasets/GetDatasetChanges',
+                request_serializer=protos_dot_v1_dot_datasets__pb2.GetDatasetChangesRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_datasets__pb2.DatasetChanges.FromString,
+                _registered_method=True)
+        self.GetDatasheet = channel.unary_stream(
+                '/tideline.v1.Datasets/GetDatasheet',
+                request_serializer=protos_dot_v1_dot_datasets__pb2.GetDatasheetRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_datasets__pb2.DatasheetPiece.FromString,
+                _registered_method=True)
 
 
 class DatasetsServicer:
@@ -87,14 +112,14 @@ class DatasetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportSamples(self, request_iterator, context):
-        """Adds images from outside. Content-addressed: the same bytes twice are one sample.
+        """Adds samples from outside. Content-addressed: the same content twice is one sample.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadSample(self, request, context):
-        """A device hands over one captured frame; the reply is its licence to delete it.
+        """A device hands over one captured sample; the reply is its licence to delete it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +139,40 @@ class DatasetsServicer:
 
     def LabelSamples(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JoinLabels(self, request, context):
+        """What turned out to be true later: finds the sample that each label is about. What matches is taken, the rest is told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SnapshotDataset(self, request, context):
+        """Keeps what the data set holds now, for ever. The same content again is the same version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasetVersions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDatasetChanges(self, request, context):
+        """What became of the samples of one version by another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDatasheet(self, request, context):
+        """What a data set holds, as a document with plots, in pieces.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -155,6 +214,31 @@ def add_DatasetsServicer_to_server(servicer, server):
                     servicer.LabelSamples,
                     request_deserializer=protos_dot_v1_dot_datasets__pb2.LabelSamplesRequest.FromString,
                     response_serializer=protos_dot_v1_dot_datasets__pb2.LabelSamplesReply.SerializeToString,
+            ),
+            'JoinLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinLabels,
+                    request_deserializer=protos_dot_v1_dot_datasets__pb2.JoinLabelsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_datasets__pb2.JoinLabelsReply.SerializeToString,
+            ),
+            'SnapshotDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.SnapshotDataset,
+                    request_deserializer=protos_dot_v1_dot_datasets__pb2.SnapshotDatasetRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_datasets__pb2.DatasetVersion.SerializeToString,
+            ),
+            'ListDatasetVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasetVersions,
+                    request_deserializer=protos_dot_v1_dot_datasets__pb2.ListDatasetVersionsRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_datasets__pb2.ListDatasetVersionsReply.SerializeToString,
+            ),
+            'GetDatasetChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDatasetChanges,
+                    request_deserializer=protos_dot_v1_dot_datasets__pb2.GetDatasetChangesRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_datasets__pb2.DatasetChanges.SerializeToString,
+            ),
+            'GetDatasheet': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetDatasheet,
+                    request_deserializer=protos_dot_v1_dot_datasets__pb2.GetDatasheetRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_datasets__pb2.DatasheetPiece.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -346,6 +430,141 @@ class Datasets:
             '/tideline.v1.Datasets/LabelSamples',
             protos_dot_v1_dot_datasets__pb2.LabelSamplesRequest.SerializeToString,
             protos_dot_v1_dot_datasets__pb2.LabelSamplesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Datasets/JoinLabels',
+            protos_dot_v1_dot_datasets__pb2.JoinLabelsRequest.SerializeToString,
+            protos_dot_v1_dot_datasets__pb2.JoinLabelsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SnapshotDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Datasets/SnapshotDataset',
+            protos_dot_v1_dot_datasets__pb2.SnapshotDatasetRequest.SerializeToString,
+            protos_dot_v1_dot_datasets__pb2.DatasetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasetVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Datasets/ListDatasetVersions',
+            protos_dot_v1_dot_datasets__pb2.ListDatasetVersionsRequest.SerializeToString,
+            protos_dot_v1_dot_datasets__pb2.ListDatasetVersionsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDatasetChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Datasets/GetDatasetChanges',
+            protos_dot_v1_dot_datasets__pb2.GetDatasetChangesRequest.SerializeToString,
+            protos_dot_v1_dot_datasets__pb2.DatasetChanges.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDatasheet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tideline.v1.Datasets/GetDatasheet',
+            protos_dot_v1_dot_datasets__pb2.GetDatasheetRequest.SerializeToString,
+            protos_dot_v1_dot_datasets__pb2.DatasheetPiece.FromString,
             options,
             channel_credentials,
             insecure,

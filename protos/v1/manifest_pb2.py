@@ -24,29 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/manifest.proto\x12\x0btideline.v1\"*\n\x04\x42lob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\x82\x01\n\x0fImagePreprocess\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12#\n\x06layout\x18\x04 \x01(\x0e\x32\x13.tideline.v1.Layout\x12\x0c\n\x04mean\x18\x05 \x03(\x02\x12\x0b\n\x03std\x18\x06 \x03(\x02\"M\n\x0e\x43lassification\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x16\n\x0emin_confidence\x18\x02 \x01(\x02\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\"<\n\x06Golden\x12\x1f\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x11.tideline.v1.Blob\x12\x11\n\ttolerance\x18\x02 \x01(\x02\"k\n\tGoldenSet\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0f\n\x07\x63lasses\x18\x04 \x01(\r\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x0c\x12\x0f\n\x07outputs\x18\x06 \x01(\x0c\"\x89\x03\n\rModelManifest\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0c\n\x04task\x18\x04 \x01(\t\x12#\n\x08\x61rtifact\x18\x05 \x01(\x0b\x32\x11.tideline.v1.Blob\x12#\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x13.tideline.v1.Format\x12)\n\tprecision\x18\x07 \x01(\x0e\x32\x16.tideline.v1.Precision\x12\x30\n\npreprocess\x18\x08 \x01(\x0b\x32\x1c.tideline.v1.ImagePreprocess\x12\x33\n\x0e\x63lassification\x18\t \x01(\x0b\x32\x1b.tideline.v1.Classification\x12#\n\x06golden\x18\n \x01(\x0b\x32\x13.tideline.v1.Golden\x12\x0e\n\x06\x62oards\x18\x0b \x03(\t\x12\x13\n\x0b\x63hunk_bytes\x18\x0c \x01(\r\x12\x15\n\rchunk_digests\x18\r \x01(\x0c*D\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_ONNX\x10\x01\x12\x11\n\rFORMAT_TFLITE\x10\x02*N\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_INT8\x10\x02*B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/manifest.proto\x12\x0btideline.v1\"*\n\x04\x42lob\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\x82\x01\n\x0fImagePreprocess\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12#\n\x06layout\x18\x04 \x01(\x0e\x32\x13.tideline.v1.Layout\x12\x0c\n\x04mean\x18\x05 \x03(\x02\x12\x0b\n\x03std\x18\x06 \x03(\x02\"I\n\x0bWindowInput\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x0c\n\x04mean\x18\x03 \x03(\x02\x12\x0b\n\x03std\x18\x04 \x03(\x02\"\x8f\x01\n\x08RowInput\x12-\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x1c.tideline.v1.RowInput.Column\x1aT\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0c\n\x04mean\x18\x03 \x01(\x02\x12\x0b\n\x03std\x18\x04 \x01(\x02\x12\x11\n\tindicator\x18\x05 \x01(\x08\"T\n\tTextInput\x12\x0f\n\x07\x62uckets\x18\x01 \x01(\r\x12\r\n\x05words\x18\x02 \x01(\r\x12\x13\n\x0bleast_chars\x18\x03 \x01(\r\x12\x12\n\nmost_chars\x18\x04 \x01(\r\"R\n\x07Ranking\x12\r\n\x05items\x18\x01 \x03(\t\x12\x0b\n\x03top\x18\x02 \x01(\r\x12\x16\n\x0emin_confidence\x18\x03 \x01(\x02\x12\x13\n\x0btemperature\x18\x04 \x01(\x02\"S\n\x06Values\x12\r\n\x05names\x18\x01 \x03(\t\x12\x0c\n\x04mean\x18\x02 \x03(\x02\x12\x0b\n\x03std\x18\x03 \x03(\x02\x12\r\n\x05\x65\x64ges\x18\x04 \x03(\x02\x12\x10\n\x08headline\x18\x05 \x01(\r\"K\n\x0eReconstruction\x12\x0e\n\x06values\x18\x01 \x01(\r\x12\x11\n\tthreshold\x18\x02 \x01(\x02\x12\x16\n\x0emin_confidence\x18\x03 \x01(\x02\"\xb3\x01\n\tDetection\x12\x0f\n\x07\x63lasses\x18\x01 \x03(\t\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\x0e\n\x06stride\x18\x04 \x01(\r\x12\x11\n\tmin_score\x18\x05 \x01(\x02\x12\x13\n\x0bmax_overlap\x18\x06 \x01(\x02\x12\x11\n\tmax_boxes\x18\x07 \x01(\r\x12\x16\n\x0emin_confidence\x18\x08 \x01(\x02\x12\x13\n\x0btemperature\x18\t \x01(\x02\"M\n\x0e\x43lassification\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x16\n\x0emin_confidence\x18\x02 \x01(\x02\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\"<\n\x06Golden\x12\x1f\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x11.tideline.v1.Blob\x12\x11\n\ttolerance\x18\x02 \x01(\x02\"y\n\tGoldenSet\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\r\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x0c\x12\x0f\n\x07outputs\x18\x06 \x01(\x0c\x12\x0f\n\x07samples\x18\x07 \x03(\x0c\"\xce\x05\n\rModelManifest\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0c\n\x04task\x18\x04 \x01(\t\x12#\n\x08\x61rtifact\x18\x05 \x01(\x0b\x32\x11.tideline.v1.Blob\x12#\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x13.tideline.v1.Format\x12)\n\tprecision\x18\x07 \x01(\x0e\x32\x16.tideline.v1.Precision\x12\x32\n\npreprocess\x18\x08 \x01(\x0b\x32\x1c.tideline.v1.ImagePreprocessH\x00\x12*\n\x06window\x18\x0e \x01(\x0b\x32\x18.tideline.v1.WindowInputH\x00\x12$\n\x03row\x18\x0f \x01(\x0b\x32\x15.tideline.v1.RowInputH\x00\x12&\n\x04text\x18\x10 \x01(\x0b\x32\x16.tideline.v1.TextInputH\x00\x12\x35\n\x0e\x63lassification\x18\t \x01(\x0b\x32\x1b.tideline.v1.ClassificationH\x01\x12\'\n\x07ranking\x18\x11 \x01(\x0b\x32\x14.tideline.v1.RankingH\x01\x12%\n\x06values\x18\x12 \x01(\x0b\x32\x13.tideline.v1.ValuesH\x01\x12\x35\n\x0ereconstruction\x18\x13 \x01(\x0b\x32\x1b.tideline.v1.ReconstructionH\x01\x12+\n\tdetection\x18\x14 \x01(\x0b\x32\x16.tideline.v1.DetectionH\x01\x12#\n\x06golden\x18\n \x01(\x0b\x32\x13.tideline.v1.Golden\x12\x0e\n\x06\x62oards\x18\x0b \x03(\t\x12\x13\n\x0b\x63hunk_bytes\x18\x0c \x01(\r\x12\x15\n\rchunk_digests\x18\r \x01(\x0c\x42\x07\n\x05inputB\x08\n\x06output*D\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_ONNX\x10\x01\x12\x11\n\rFORMAT_TFLITE\x10\x02*N\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_INT8\x10\x02*B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.manifest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORMAT']._serialized_start=864
-  _globals['_FORMAT']._serialized_end=932
-  _globals['_PRECISION']._serialized_start=934
-  _globals['_PRECISION']._serialized_end=1012
-  _globals['_LAYOUT']._serialized_start=1014
-  _globals['_LAYOUT']._serialized_end=1080
+  _globals['_FORMAT']._serialized_start=1938
+  _globals['_FORMAT']._serialized_end=2006
+  _globals['_PRECISION']._serialized_start=2008
+  _globals['_PRECISION']._serialized_end=2086
+  _globals['_LAYOUT']._serialized_start=2088
+  _globals['_LAYOUT']._serialized_end=2154
   _globals['_BLOB']._serialized_start=41
   _globals['_BLOB']._serialized_end=83
   _globals['_IMAGEPREPROCESS']._serialized_start=86
   _globals['_IMAGEPREPROCESS']._serialized_end=216
-  _globals['_CLASSIFICATION']._serialized_start=218
-  _globals['_CLASSIFICATION']._serialized_end=295
-  _globals['_GOLDEN']._serialized_start=297
-  _globals['_GOLDEN']._serialized_end=357
-  _globals['_GOLDENSET']._serialized_start=359
-  _globals['_GOLDENSET']._serialized_end=466
-  _globals['_MODELMANIFEST']._serialized_start=469
-  _globals['_MODELMANIFEST']._serialized_end=862
+  _globals['_WINDOWINPUT']._serialized_start=218
+  _globals['_WINDOWINPUT']._serialized_end=291
+  _globals['_ROWINPUT']._serialized_start=294
+  _globals['_ROWINPUT']._serialized_end=437
+  _globals['_ROWINPUT_COLUMN']._serialized_start=353
+  _globals['_ROWINPUT_COLUMN']._serialized_end=437
+  _globals['_TEXTINPUT']._serialized_start=439
+  _globals['_TEXTINPUT']._serialized_end=523
+  _globals['_RANKING']._serialized_start=525
+  _globals['_RANKING']._serialized_end=607
+  _globals['_VALUES']._serialized_start=609
+  _globals['_VALUES']._serialized_end=692
+  _globals['_RECONSTRUCTION']._serialized_start=694
+  _globals['_RECONSTRUCTION']._serialized_end=769
+  _globals['_DETECTION']._serialized_start=772
+  _globals['_DETECTION']._serialized_end=951
+  _globals['_CLASSIFICATION']._serialized_start=953
+  _globals['_CLASSIFICATION']._serialized_end=1030
+  _globals['_GOLDEN']._serialized_start=1032
+  _globals['_GOLDEN']._serialized_end=1092
+  _globals['_GOLDENSET']._serialized_start=1094
+  _globals['_GOLDENSET']._serialized_end=1215
+  _globals['_MODELMANIFEST']._serialized_start=1218
+  _globals['_MODELMANIFEST']._serialized_end=1936
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/registry.proto\x12\x0btideline.v1\"\x9d\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x16\n\x0elatest_version\x18\x03 \x01(\r\x12\x30\n\x07\x61liases\x18\x04 \x03(\x0b\x32\x1f.tideline.v1.Model.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xd5\x01\n\x07Variant\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x02 \x01(\t\x12\x1b\n\x13manifest_size_bytes\x18\x03 \x01(\x04\x12\x17\n\x0f\x61rtifact_digest\x18\x04 \x01(\t\x12\x1b\n\x13\x61rtifact_size_bytes\x18\x05 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x01\x12\x16\n\x0elatency_p50_ms\x18\x07 \x01(\x01\x12\x14\n\x0coutput_error\x18\x08 \x01(\x01\x12\x0e\n\x06\x62oards\x18\t \x03(\t\"\xd2\x01\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12&\n\x08variants\x18\x03 \x03(\x0b\x32\x14.tideline.v1.Variant\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x13\n\x0breport_json\x18\x06 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x07 \x01(\x03\x12.\n\ton_boards\x18\x08 \x03(\x0b\x32\x1b.tideline.v1.VariantOnBoard\"\xbb\x01\n\x0eVariantOnBoard\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x03 \x01(\x08\x12\x13\n\x0bpassed_over\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x05 \x01(\r\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p95_ms\x18\x07 \x01(\x01\x12\x12\n\npeak_bytes\x18\x08 \x01(\x04\x12\r\n\x05\x65rror\x18\t \x01(\x01\x12\x11\n\tagreement\x18\n \x01(\x01\"\x13\n\x11ListModelsRequest\"5\n\x0fListModelsReply\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tideline.v1.Model\"#\n\x13ListVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x11ListVersionsReply\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.tideline.v1.ModelVersion\"A\n\x11GetVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05\x61lias\x18\x03 \x01(\t\"?\n\x0fSetAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r2\xaf\x02\n\x08Registry\x12J\n\nListModels\x12\x1e.tideline.v1.ListModelsRequest\x1a\x1c.tideline.v1.ListModelsReply\x12P\n\x0cListVersions\x12 .tideline.v1.ListVersionsRequest\x1a\x1e.tideline.v1.ListVersionsReply\x12G\n\nGetVersion\x12\x1e.tideline.v1.GetVersionRequest\x1a\x19.tideline.v1.ModelVersion\x12<\n\x08SetAlias\x12\x1c.tideline.v1.SetAliasRequest\x1a\x12.tideline.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/registry.proto\x12\x0btideline.v1\"\x9d\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x16\n\x0elatest_version\x18\x03 \x01(\r\x12\x30\n\x07\x61liases\x18\x04 \x03(\x0b\x32\x1f.tideline.v1.Model.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xe2\x01\n\x07Variant\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x02 \x01(\t\x12\x1b\n\x13manifest_size_bytes\x18\x03 \x01(\x04\x12\x17\n\x0f\x61rtifact_digest\x18\x04 \x01(\t\x12\x1b\n\x13\x61rtifact_size_bytes\x18\x05 \x01(\x04\x12\r\n\x05score\x18\x06 \x01(\x01\x12\x16\n\x0elatency_p50_ms\x18\x07 \x01(\x01\x12\x14\n\x0coutput_error\x18\x08 \x01(\x01\x12\x0e\n\x06\x62oards\x18\t \x03(\t\x12\x0e\n\x06metric\x18\n \x01(\t\"\xd2\x01\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12&\n\x08variants\x18\x03 \x03(\x0b\x32\x14.tideline.v1.Variant\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x13\n\x0breport_json\x18\x06 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x07 \x01(\x03\x12.\n\ton_boards\x18\x08 \x03(\x0b\x32\x1b.tideline.v1.VariantOnBoard\"\xbb\x01\n\x0eVariantOnBoard\x12\r\n\x05\x62oard\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x03 \x01(\x08\x12\x13\n\x0bpassed_over\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x05 \x01(\r\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p95_ms\x18\x07 \x01(\x01\x12\x12\n\npeak_bytes\x18\x08 \x01(\x04\x12\r\n\x05\x65rror\x18\t \x01(\x01\x12\x11\n\tagreement\x18\n \x01(\x01\"\x13\n\x11ListModelsRequest\"5\n\x0fListModelsReply\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tideline.v1.Model\"#\n\x13ListVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"@\n\x11ListVersionsReply\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.tideline.v1.ModelVersion\"A\n\x11GetVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05\x61lias\x18\x03 \x01(\t\"?\n\x0fSetAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r2\xaf\x02\n\x08Registry\x12J\n\nListModels\x12\x1e.tideline.v1.ListModelsRequest\x1a\x1c.tideline.v1.ListModelsReply\x12P\n\x0cListVersions\x12 .tideline.v1.ListVersionsRequest\x1a\x1e.tideline.v1.ListVersionsReply\x12G\n\nGetVersion\x12\x1e.tideline.v1.GetVersionRequest\x1a\x19.tideline.v1.ModelVersion\x12<\n\x08SetAlias\x12\x1c.tideline.v1.SetAliasRequest\x1a\x12.tideline.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_ALIASESENTRY']._serialized_start=153
   _globals['_MODEL_ALIASESENTRY']._serialized_end=199
   _globals['_VARIANT']._serialized_start=202
-  _globals['_VARIANT']._serialized_end=415
-  _globals['_MODELVERSION']._serialized_start=418
-  _globals['_MODELVERSION']._serialized_end=628
-  _globals['_VARIANTONBOARD']._serialized_start=631
-  _globals['_VARIANTONBOARD']._serialized_end=818
-  _globals['_LISTMODELSREQUEST']._serialized_start=820
-  _globals['_LISTMODELSREQUEST']._serialized_end=839
-  _globals['_LISTMODELSREPLY']._serialized_start=841
-  _globals['_LISTMODELSREPLY']._serialized_end=894
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=896
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=931
-  _globals['_LISTVERSIONSREPLY']._serialized_start=933
-  _globals['_LISTVERSIONSREPLY']._serialized_end=997
-  _globals['_GETVERSIONREQUEST']._serialized_start=999
-  _globals['_GETVERSIONREQUEST']._serialized_end=1064
-  _globals['_SETALIASREQUEST']._serialized_start=1066
-  _globals['_SETALIASREQUEST']._serialized_end=1129
-  _globals['_REGISTRY']._serialized_start=1132
-  _globals['_REGISTRY']._serialized_end=1435
+  _globals['_VARIANT']._serialized_end=428
+  _globals['_MODELVERSION']._serialized_start=431
+  _globals['_MODELVERSION']._serialized_end=641
+  _globals['_VARIANTONBOARD']._serialized_start=644
+  _globals['_VARIANTONBOARD']._serialized_end=831
+  _globals['_LISTMODELSREQUEST']._serialized_start=833
+  _globals['_LISTMODELSREQUEST']._serialized_end=852
+  _globals['_LISTMODELSREPLY']._serialized_start=854
+  _globals['_LISTMODELSREPLY']._serialized_end=907
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=909
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=944
+  _globals['_LISTVERSIONSREPLY']._serialized_start=946
+  _globals['_LISTVERSIONSREPLY']._serialized_end=1010
+  _globals['_GETVERSIONREQUEST']._serialized_start=1012
+  _globals['_GETVERSIONREQUEST']._serialized_end=1077
+  _globals['_SETALIASREQUEST']._serialized_start=1079
+  _globals['_SETALIASREQUEST']._serialized_end=1142
+  _globals['_REGISTRY']._serialized_start=1145
+  _globals['_REGISTRY']._serialized_end=1448
 # @@protoc_insertion_point(module_scope)

@@ -26,26 +26,28 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., task: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Variant(_message.Message):
-    __slots__ = ("target", "manifest_digest", "manifest_size_bytes", "artifact_digest", "artifact_size_bytes", "accuracy", "latency_p50_ms", "output_error", "boards")
+    __slots__ = ("target", "manifest_digest", "manifest_size_bytes", "artifact_digest", "artifact_size_bytes", "score", "latency_p50_ms", "output_error", "boards", "metric")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     LATENCY_P50_MS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_ERROR_FIELD_NUMBER: _ClassVar[int]
     BOARDS_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
     target: str
     manifest_digest: str
     manifest_size_bytes: int
     artifact_digest: str
     artifact_size_bytes: int
-    accuracy: float
+    score: float
     latency_p50_ms: float
     output_error: float
     boards: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, target: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., manifest_size_bytes: _Optional[int] = ..., artifact_digest: _Optional[str] = ..., artifact_size_bytes: _Optional[int] = ..., accuracy: _Optional[float] = ..., latency_p50_ms: _Optional[float] = ..., output_error: _Optional[float] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
+    metric: str
+    def __init__(self, target: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., manifest_size_bytes: _Optional[int] = ..., artifact_digest: _Optional[str] = ..., artifact_size_bytes: _Optional[int] = ..., score: _Optional[float] = ..., latency_p50_ms: _Optional[float] = ..., output_error: _Optional[float] = ..., boards: _Optional[_Iterable[str]] = ..., metric: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("name", "version", "variants", "aliases", "job_id", "report_json", "created_at_ms", "on_boards")

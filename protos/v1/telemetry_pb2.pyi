@@ -39,7 +39,7 @@ class TelemetryBatch(_message.Message):
     def __init__(self, epoch: _Optional[str] = ..., lane: _Optional[_Union[Lane, str]] = ..., first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ..., inferences: _Optional[_Union[InferenceColumns, _Mapping]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., windows: _Optional[_Iterable[_Union[Window, _Mapping]]] = ...) -> None: ...
 
 class InferenceColumns(_message.Message):
-    __slots__ = ("rows", "offset", "captured_at", "label", "confidence", "latency", "flags", "frame_key", "model", "models")
+    __slots__ = ("rows", "offset", "captured_at", "label", "confidence", "latency", "flags", "frame_key", "model", "models", "value")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class InferenceColumns(_message.Message):
     FRAME_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
     rows: int
     offset: bytes
     captured_at: bytes
@@ -60,7 +61,8 @@ class InferenceColumns(_message.Message):
     frame_key: bytes
     model: bytes
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, rows: _Optional[int] = ..., offset: _Optional[bytes] = ..., captured_at: _Optional[bytes] = ..., label: _Optional[bytes] = ..., confidence: _Optional[bytes] = ..., latency: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., frame_key: _Optional[bytes] = ..., model: _Optional[bytes] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    value: bytes
+    def __init__(self, rows: _Optional[int] = ..., offset: _Optional[bytes] = ..., captured_at: _Optional[bytes] = ..., label: _Optional[bytes] = ..., confidence: _Optional[bytes] = ..., latency: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., frame_key: _Optional[bytes] = ..., model: _Optional[bytes] = ..., models: _Optional[_Iterable[str]] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("sequence", "at_ms", "kind", "detail")

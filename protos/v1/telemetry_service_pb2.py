@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/v1/telemetry_service.proto\x12\x0btideline.v1\"\xa9\x02\n\x14QueryReadingsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\x12\x10\n\x08until_ms\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x41\n\x08selector\x18\x05 \x03(\x0b\x32/.tideline.v1.QueryReadingsRequest.SelectorEntry\x12\r\n\x05model\x18\x06 \x01(\t\x12\x16\n\tuncertain\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08\x63\x61ptured\x18\x08 \x01(\x08H\x01\x88\x01\x01\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_uncertainB\x0b\n\t_captured\"\xa9\x01\n\x13TailReadingsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12@\n\x08selector\x18\x02 \x03(\x0b\x32..tideline.v1.TailReadingsRequest.SelectorEntry\x12\x0c\n\x04last\x18\x03 \x01(\r\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x02\n\x10\x41ggregateRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12=\n\x08selector\x18\x02 \x03(\x0b\x32+.tideline.v1.AggregateRequest.SelectorEntry\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\x12\x11\n\twindow_ms\x18\x05 \x01(\x03\x12\x0e\n\x06\x66ields\x18\x06 \x03(\t\x12\n\n\x02\x62y\x18\x07 \x03(\t\x12\r\n\x05limit\x18\x08 \x01(\r\x12\r\n\x05model\x18\t \x01(\t\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf2\x02\n\nAggregates\x12/\n\x04rows\x18\x01 \x03(\x0b\x32!.tideline.v1.Aggregates.Aggregate\x1a\xc4\x01\n\tAggregate\x12\x10\n\x08start_ms\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x02 \x01(\x03\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\r\n\x05label\x18\x05 \x01(\t\x12\x10\n\x08readings\x18\x06 \x01(\x04\x12\x11\n\tuncertain\x18\x07 \x01(\x04\x12-\n\x06\x66ields\x18\x08 \x03(\x0b\x32\x1d.tideline.v1.Aggregates.Field\x12\x10\n\x08\x63\x61ptured\x18\t \x01(\x04\x1al\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x01(\x01\x12\x0b\n\x03min\x18\x03 \x01(\x01\x12\x0b\n\x03max\x18\x04 \x01(\x01\x12\x0b\n\x03p50\x18\x05 \x01(\x01\x12\x0b\n\x03p95\x18\x06 \x01(\x01\x12\x13\n\x0b\x61pproximate\x18\x07 \x01(\x08\"\xfe\x01\n\x07Reading\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61ptured_at_ms\x18\x02 \x01(\x03\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\r\n\x05label\x18\x06 \x01(\r\x12\x12\n\nlabel_name\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x02\x12\x12\n\nlatency_ms\x18\t \x01(\x02\x12\x10\n\x08\x63\x61ptured\x18\n \x01(\x08\x12\x11\n\tuncertain\x18\x0b \x01(\x08\x12\x11\n\tframe_key\x18\x0c \x01(\x06\x12\x16\n\x0emodel_manifest\x18\r \x01(\t\"2\n\x08Readings\x12&\n\x08readings\x18\x01 \x03(\x0b\x32\x14.tideline.v1.Reading\"$\n\x0fGetStatsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x88\x02\n\x0eTelemetryStats\x12\x38\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\'.tideline.v1.TelemetryStats.DeviceStats\x12\x13\n\x0bquarantined\x18\x02 \x01(\x04\x1a\xa6\x01\n\x0b\x44\x65viceStats\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61tches\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x19\n\x11\x64uplicate_batches\x18\x04 \x01(\x04\x12\x13\n\x0bgap_records\x18\x05 \x01(\x04\x12\x15\n\rpayload_bytes\x18\x06 \x01(\x04\x12\x1b\n\x13last_captured_at_ms\x18\x07 \x01(\x03\"&\n\x15ListQuarantineRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"#\n\x15GetQuarantinedRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"\'\n\x18ReplayQuarantinedRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\"\x8f\x01\n\x16ReplayQuarantinedReply\x12\x10\n\x08replayed\x18\x01 \x01(\x04\x12<\n\x07refused\x18\x02 \x03(\x0b\x32+.tideline.v1.ReplayQuarantinedReply.Refused\x1a%\n\x07Refused\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x88\x01\n\x12QuarantinedMessage\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x13\n\x0b\x66irst_at_ms\x18\x06 \x01(\x03\x12\x12\n\nlast_at_ms\x18\x07 \x01(\x03\"H\n\x13ListQuarantineReply\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.tideline.v1.QuarantinedMessage\"5\n\x11ListEventsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"M\n\x0b\x44\x65viceEvent\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\";\n\x0fListEventsReply\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.tideline.v1.DeviceEvent2\x8d\x05\n\tTelemetry\x12K\n\rQueryReadings\x12!.tideline.v1.QueryReadingsRequest\x1a\x15.tideline.v1.Readings0\x01\x12I\n\x0cTailReadings\x12 .tideline.v1.TailReadingsRequest\x1a\x15.tideline.v1.Readings0\x01\x12\x45\n\tAggregate\x12\x1d.tideline.v1.AggregateRequest\x1a\x17.tideline.v1.Aggregates0\x01\x12\x45\n\x08GetStats\x12\x1c.tideline.v1.GetStatsRequest\x1a\x1b.tideline.v1.TelemetryStats\x12V\n\x0eListQuarantine\x12\".tideline.v1.ListQuarantineRequest\x1a .tideline.v1.ListQuarantineReply\x12U\n\x0eGetQuarantined\x12\".tideline.v1.GetQuarantinedRequest\x1a\x1f.tideline.v1.QuarantinedMessage\x12_\n\x11ReplayQuarantined\x12%.tideline.v1.ReplayQuarantinedRequest\x1a#.tideline.v1.ReplayQuarantinedReply\x12J\n\nListEvents\x12\x1e.tideline.v1.ListEventsRequest\x1a\x1c.tideline.v1.ListEventsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/v1/telemetry_service.proto\x12\x0btideline.v1\"\xa9\x02\n\x14QueryReadingsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x03\x12\x10\n\x08until_ms\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x41\n\x08selector\x18\x05 \x03(\x0b\x32/.tideline.v1.QueryReadingsRequest.SelectorEntry\x12\r\n\x05model\x18\x06 \x01(\t\x12\x16\n\tuncertain\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08\x63\x61ptured\x18\x08 \x01(\x08H\x01\x88\x01\x01\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_uncertainB\x0b\n\t_captured\"\xa9\x01\n\x13TailReadingsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12@\n\x08selector\x18\x02 \x03(\x0b\x32..tideline.v1.TailReadingsRequest.SelectorEntry\x12\x0c\n\x04last\x18\x03 \x01(\r\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x86\x02\n\x10\x41ggregateRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12=\n\x08selector\x18\x02 \x03(\x0b\x32+.tideline.v1.AggregateRequest.SelectorEntry\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\x12\x11\n\twindow_ms\x18\x05 \x01(\x03\x12\x0e\n\x06\x66ields\x18\x06 \x03(\t\x12\n\n\x02\x62y\x18\x07 \x03(\t\x12\r\n\x05limit\x18\x08 \x01(\r\x12\r\n\x05model\x18\t \x01(\t\x1a/\n\rSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf2\x02\n\nAggregates\x12/\n\x04rows\x18\x01 \x03(\x0b\x32!.tideline.v1.Aggregates.Aggregate\x1a\xc4\x01\n\tAggregate\x12\x10\n\x08start_ms\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x02 \x01(\x03\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\r\n\x05label\x18\x05 \x01(\t\x12\x10\n\x08readings\x18\x06 \x01(\x04\x12\x11\n\tuncertain\x18\x07 \x01(\x04\x12-\n\x06\x66ields\x18\x08 \x03(\x0b\x32\x1d.tideline.v1.Aggregates.Field\x12\x10\n\x08\x63\x61ptured\x18\t \x01(\x04\x1al\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x01(\x01\x12\x0b\n\x03min\x18\x03 \x01(\x01\x12\x0b\n\x03max\x18\x04 \x01(\x01\x12\x0b\n\x03p50\x18\x05 \x01(\x01\x12\x0b\n\x03p95\x18\x06 \x01(\x01\x12\x13\n\x0b\x61pproximate\x18\x07 \x01(\x08\"\x9c\x02\n\x07Reading\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61ptured_at_ms\x18\x02 \x01(\x03\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\r\n\x05label\x18\x06 \x01(\r\x12\x12\n\nlabel_name\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x02\x12\x12\n\nlatency_ms\x18\t \x01(\x02\x12\x10\n\x08\x63\x61ptured\x18\n \x01(\x08\x12\x11\n\tuncertain\x18\x0b \x01(\x08\x12\x11\n\tframe_key\x18\x0c \x01(\x06\x12\x16\n\x0emodel_manifest\x18\r \x01(\t\x12\x12\n\x05value\x18\x0e \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_value\"2\n\x08Readings\x12&\n\x08readings\x18\x01 \x03(\x0b\x32\x14.tideline.v1.Reading\"$\n\x0fGetStatsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x88\x02\n\x0eTelemetryStats\x12\x38\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\'.tideline.v1.TelemetryStats.DeviceStats\x12\x13\n\x0bquarantined\x18\x02 \x01(\x04\x1a\xa6\x01\n\x0b\x44\x65viceStats\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61tches\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x19\n\x11\x64uplicate_batches\x18\x04 \x01(\x04\x12\x13\n\x0bgap_records\x18\x05 \x01(\x04\x12\x15\n\rpayload_bytes\x18\x06 \x01(\x04\x12\x1b\n\x13last_captured_at_ms\x18\x07 \x01(\x03\"&\n\x15ListQuarantineRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"#\n\x15GetQuarantinedRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"\'\n\x18ReplayQuarantinedRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\"\x8f\x01\n\x16ReplayQuarantinedReply\x12\x10\n\x08replayed\x18\x01 \x01(\x04\x12<\n\x07refused\x18\x02 \x03(\x0b\x32+.tideline.v1.ReplayQuarantinedReply.Refused\x1a%\n\x07Refused\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x88\x01\n\x12QuarantinedMessage\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x13\n\x0b\x66irst_at_ms\x18\x06 \x01(\x03\x12\x12\n\nlast_at_ms\x18\x07 \x01(\x03\"H\n\x13ListQuarantineReply\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.tideline.v1.QuarantinedMessage\"5\n\x11ListEventsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"M\n\x0b\x44\x65viceEvent\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\";\n\x0fListEventsReply\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.tideline.v1.DeviceEvent2\x8d\x05\n\tTelemetry\x12K\n\rQueryReadings\x12!.tideline.v1.QueryReadingsRequest\x1a\x15.tideline.v1.Readings0\x01\x12I\n\x0cTailReadings\x12 .tideline.v1.TailReadingsRequest\x1a\x15.tideline.v1.Readings0\x01\x12\x45\n\tAggregate\x12\x1d.tideline.v1.AggregateRequest\x1a\x17.tideline.v1.Aggregates0\x01\x12\x45\n\x08GetStats\x12\x1c.tideline.v1.GetStatsRequest\x1a\x1b.tideline.v1.TelemetryStats\x12V\n\x0eListQuarantine\x12\".tideline.v1.ListQuarantineRequest\x1a .tideline.v1.ListQuarantineReply\x12U\n\x0eGetQuarantined\x12\".tideline.v1.GetQuarantinedRequest\x1a\x1f.tideline.v1.QuarantinedMessage\x12_\n\x11ReplayQuarantined\x12%.tideline.v1.ReplayQuarantinedRequest\x1a#.tideline.v1.ReplayQuarantinedReply\x12J\n\nListEvents\x12\x1e.tideline.v1.ListEventsRequest\x1a\x1c.tideline.v1.ListEventsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,35 +56,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGGREGATES_FIELD']._serialized_start=1050
   _globals['_AGGREGATES_FIELD']._serialized_end=1158
   _globals['_READING']._serialized_start=1161
-  _globals['_READING']._serialized_end=1415
-  _globals['_READINGS']._serialized_start=1417
-  _globals['_READINGS']._serialized_end=1467
-  _globals['_GETSTATSREQUEST']._serialized_start=1469
-  _globals['_GETSTATSREQUEST']._serialized_end=1505
-  _globals['_TELEMETRYSTATS']._serialized_start=1508
-  _globals['_TELEMETRYSTATS']._serialized_end=1772
-  _globals['_TELEMETRYSTATS_DEVICESTATS']._serialized_start=1606
-  _globals['_TELEMETRYSTATS_DEVICESTATS']._serialized_end=1772
-  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1774
-  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1812
-  _globals['_GETQUARANTINEDREQUEST']._serialized_start=1814
-  _globals['_GETQUARANTINEDREQUEST']._serialized_end=1849
-  _globals['_REPLAYQUARANTINEDREQUEST']._serialized_start=1851
-  _globals['_REPLAYQUARANTINEDREQUEST']._serialized_end=1890
-  _globals['_REPLAYQUARANTINEDREPLY']._serialized_start=1893
-  _globals['_REPLAYQUARANTINEDREPLY']._serialized_end=2036
-  _globals['_REPLAYQUARANTINEDREPLY_REFUSED']._serialized_start=1999
-  _globals['_REPLAYQUARANTINEDREPLY_REFUSED']._serialized_end=2036
-  _globals['_QUARANTINEDMESSAGE']._serialized_start=2039
-  _globals['_QUARANTINEDMESSAGE']._serialized_end=2175
-  _globals['_LISTQUARANTINEREPLY']._serialized_start=2177
-  _globals['_LISTQUARANTINEREPLY']._serialized_end=2249
-  _globals['_LISTEVENTSREQUEST']._serialized_start=2251
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2304
-  _globals['_DEVICEEVENT']._serialized_start=2306
-  _globals['_DEVICEEVENT']._serialized_end=2383
-  _globals['_LISTEVENTSREPLY']._serialized_start=2385
-  _globals['_LISTEVENTSREPLY']._serialized_end=2444
-  _globals['_TELEMETRY']._serialized_start=2447
-  _globals['_TELEMETRY']._serialized_end=3100
+  _globals['_READING']._serialized_end=1445
+  _globals['_READINGS']._serialized_start=1447
+  _globals['_READINGS']._serialized_end=1497
+  _globals['_GETSTATSREQUEST']._serialized_start=1499
+  _globals['_GETSTATSREQUEST']._serialized_end=1535
+  _globals['_TELEMETRYSTATS']._serialized_start=1538
+  _globals['_TELEMETRYSTATS']._serialized_end=1802
+  _globals['_TELEMETRYSTATS_DEVICESTATS']._serialized_start=1636
+  _globals['_TELEMETRYSTATS_DEVICESTATS']._serialized_end=1802
+  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1804
+  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1842
+  _globals['_GETQUARANTINEDREQUEST']._serialized_start=1844
+  _globals['_GETQUARANTINEDREQUEST']._serialized_end=1879
+  _globals['_REPLAYQUARANTINEDREQUEST']._serialized_start=1881
+  _globals['_REPLAYQUARANTINEDREQUEST']._serialized_end=1920
+  _globals['_REPLAYQUARANTINEDREPLY']._serialized_start=1923
+  _globals['_REPLAYQUARANTINEDREPLY']._serialized_end=2066
+  _globals['_REPLAYQUARANTINEDREPLY_REFUSED']._serialized_start=2029
+  _globals['_REPLAYQUARANTINEDREPLY_REFUSED']._serialized_end=2066
+  _globals['_QUARANTINEDMESSAGE']._serialized_start=2069
+  _globals['_QUARANTINEDMESSAGE']._serialized_end=2205
+  _globals['_LISTQUARANTINEREPLY']._serialized_start=2207
+  _globals['_LISTQUARANTINEREPLY']._serialized_end=2279
+  _globals['_LISTEVENTSREQUEST']._serialized_start=2281
+  _globals['_LISTEVENTSREQUEST']._serialized_end=2334
+  _globals['_DEVICEEVENT']._serialized_start=2336
+  _globals['_DEVICEEVENT']._serialized_end=2413
+  _globals['_LISTEVENTSREPLY']._serialized_start=2415
+  _globals['_LISTEVENTSREPLY']._serialized_end=2474
+  _globals['_TELEMETRY']._serialized_start=2477
+  _globals['_TELEMETRY']._serialized_end=3130
 # @@protoc_insertion_point(module_scope)

@@ -124,7 +124,7 @@ class Aggregates(_message.Message):
     def __init__(self, rows: _Optional[_Iterable[_Union[Aggregates.Aggregate, _Mapping]]] = ...) -> None: ...
 
 class Reading(_message.Message):
-    __slots__ = ("device_id", "captured_at_ms", "lane", "epoch", "sequence", "label", "label_name", "confidence", "latency_ms", "captured", "uncertain", "frame_key", "model_manifest")
+    __slots__ = ("device_id", "captured_at_ms", "lane", "epoch", "sequence", "label", "label_name", "confidence", "latency_ms", "captured", "uncertain", "frame_key", "model_manifest", "value")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class Reading(_message.Message):
     UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
     FRAME_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     captured_at_ms: int
     lane: str
@@ -151,7 +152,8 @@ class Reading(_message.Message):
     uncertain: bool
     frame_key: int
     model_manifest: str
-    def __init__(self, device_id: _Optional[str] = ..., captured_at_ms: _Optional[int] = ..., lane: _Optional[str] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., label: _Optional[int] = ..., label_name: _Optional[str] = ..., confidence: _Optional[float] = ..., latency_ms: _Optional[float] = ..., captured: _Optional[bool] = ..., uncertain: _Optional[bool] = ..., frame_key: _Optional[int] = ..., model_manifest: _Optional[str] = ...) -> None: ...
+    value: float
+    def __init__(self, device_id: _Optional[str] = ..., captured_at_ms: _Optional[int] = ..., lane: _Optional[str] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., label: _Optional[int] = ..., label_name: _Optional[str] = ..., confidence: _Optional[float] = ..., latency_ms: _Optional[float] = ..., captured: _Optional[bool] = ..., uncertain: _Optional[bool] = ..., frame_key: _Optional[int] = ..., model_manifest: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
 
 class Readings(_message.Message):
     __slots__ = ("readings",)

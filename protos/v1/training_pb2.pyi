@@ -46,11 +46,65 @@ class GetSpecRequest(_message.Message):
     model: str
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
+class ValidateSpecRequest(_message.Message):
+    __slots__ = ("yaml", "dataset_check")
+    YAML_FIELD_NUMBER: _ClassVar[int]
+    DATASET_CHECK_FIELD_NUMBER: _ClassVar[int]
+    yaml: str
+    dataset_check: bool
+    def __init__(self, yaml: _Optional[str] = ..., dataset_check: _Optional[bool] = ...) -> None: ...
+
+class ValidateSpecReply(_message.Message):
+    __slots__ = ("problems", "yaml")
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    YAML_FIELD_NUMBER: _ClassVar[int]
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    yaml: str
+    def __init__(self, problems: _Optional[_Iterable[str]] = ..., yaml: _Optional[str] = ...) -> None: ...
+
+class ListTasksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListTasksReply(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[Task]
+    def __init__(self, tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("name", "kind", "annotation", "metric", "higher_is_better", "bound", "losses", "augmentations", "sections")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATION_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    HIGHER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATIONS_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    annotation: str
+    metric: str
+    higher_is_better: bool
+    bound: float
+    losses: _containers.RepeatedScalarFieldContainer[str]
+    augmentations: _containers.RepeatedScalarFieldContainer[str]
+    sections: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., annotation: _Optional[str] = ..., metric: _Optional[str] = ..., higher_is_better: _Optional[bool] = ..., bound: _Optional[float] = ..., losses: _Optional[_Iterable[str]] = ..., augmentations: _Optional[_Iterable[str]] = ..., sections: _Optional[str] = ...) -> None: ...
+
 class RunJobRequest(_message.Message):
-    __slots__ = ("model",)
+    __slots__ = ("model", "priority", "executor", "workers")
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
     model: str
-    def __init__(self, model: _Optional[str] = ...) -> None: ...
+    priority: str
+    executor: str
+    workers: int
+    def __init__(self, model: _Optional[str] = ..., priority: _Optional[str] = ..., executor: _Optional[str] = ..., workers: _Optional[int] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("id",)
@@ -106,12 +160,42 @@ class Job(_message.Message):
     ended_at_ms: int
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., trigger: _Optional[str] = ..., trigger_detail: _Optional[str] = ..., stage: _Optional[str] = ..., progress: _Optional[float] = ..., attempts: _Optional[int] = ..., reason: _Optional[str] = ..., published_version: _Optional[int] = ..., created_at_ms: _Optional[int] = ..., started_at_ms: _Optional[int] = ..., ended_at_ms: _Optional[int] = ...) -> None: ...
 
+class GetReportRequest(_message.Message):
+    __slots__ = ("job_id", "model", "version", "json")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    model: str
+    version: int
+    json: bool
+    def __init__(self, job_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., json: _Optional[bool] = ...) -> None: ...
+
+class ReportPiece(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
 class JobProgress(_message.Message):
-    __slots__ = ("job", "line", "at_ms")
+    __slots__ = ("job", "line", "at_ms", "epoch", "epochs", "step", "steps", "loss", "eta_s")
     JOB_FIELD_NUMBER: _ClassVar[int]
     LINE_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     job: Job
     line: str
     at_ms: int
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., line: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    eta_s: float
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., line: _Optional[str] = ..., at_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., epochs: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., eta_s: _Optional[float] = ...) -> None: ...

@@ -44,6 +44,16 @@ class TrainingStub:
                 request_serializer=protos_dot_v1_dot_training__pb2.GetSpecRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_training__pb2.TrainingSpec.FromString,
                 _registered_method=True)
+        self.ValidateSpec = channel.unary_unary(
+                '/tideline.v1.Training/ValidateSpec',
+                request_serializer=protos_dot_v1_dot_training__pb2.ValidateSpecRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_training__pb2.ValidateSpecReply.FromString,
+                _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/tideline.v1.Training/ListTasks',
+                request_serializer=protos_dot_v1_dot_training__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_training__pb2.ListTasksReply.FromString,
+                _registered_method=True)
         self.RunJob = channel.unary_unary(
                 '/tideline.v1.Training/RunJob',
                 request_serializer=protos_dot_v1_dot_training__pb2.RunJobRequest.SerializeToString,
@@ -64,10 +74,20 @@ class TrainingStub:
                 request_serializer=protos_dot_v1_dot_training__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_training__pb2.Job.FromString,
                 _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/tideline.v1.Training/RetryJob',
+                request_serializer=protos_dot_v1_dot_training__pb2.GetJobRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_training__pb2.Job.FromString,
+                _registered_method=True)
         self.WatchJob = channel.unary_stream(
                 '/tideline.v1.Training/WatchJob',
                 request_serializer=protos_dot_v1_dot_training__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=protos_dot_v1_dot_training__pb2.JobProgress.FromString,
+                _registered_method=True)
+        self.GetReport = channel.unary_stream(
+                '/tideline.v1.Training/GetReport',
+                request_serializer=protos_dot_v1_dot_training__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=protos_dot_v1_dot_training__pb2.ReportPiece.FromString,
                 _registered_method=True)
 
 
@@ -83,6 +103,20 @@ class TrainingServicer:
 
     def GetSpec(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateSpec(self, request, context):
+        """Says all that is wrong with a specification, and stores nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTasks(self, request, context):
+        """The kinds of problem that can be trained, with what a specification may say of each.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -111,8 +145,22 @@ class TrainingServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryJob(self, request, context):
+        """A new job on the specification that an ended one had.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchJob(self, request, context):
         """Sends every progress line from the start, then follows until the job ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReport(self, request, context):
+        """What a job found out about its model, be it published or refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +178,16 @@ def add_TrainingServicer_to_server(servicer, server):
                     servicer.GetSpec,
                     request_deserializer=protos_dot_v1_dot_training__pb2.GetSpecRequest.FromString,
                     response_serializer=protos_dot_v1_dot_training__pb2.TrainingSpec.SerializeToString,
+            ),
+            'ValidateSpec': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateSpec,
+                    request_deserializer=protos_dot_v1_dot_training__pb2.ValidateSpecRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_training__pb2.ValidateSpecReply.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=protos_dot_v1_dot_training__pb2.ListTasksRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_training__pb2.ListTasksReply.SerializeToString,
             ),
             'RunJob': grpc.unary_unary_rpc_method_handler(
                     servicer.RunJob,
@@ -151,10 +209,20 @@ def add_TrainingServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_v1_dot_training__pb2.GetJobRequest.FromString,
                     response_serializer=protos_dot_v1_dot_training__pb2.Job.SerializeToString,
             ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=protos_dot_v1_dot_training__pb2.GetJobRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_training__pb2.Job.SerializeToString,
+            ),
             'WatchJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJob,
                     request_deserializer=protos_dot_v1_dot_training__pb2.GetJobRequest.FromString,
                     response_serializer=protos_dot_v1_dot_training__pb2.JobProgress.SerializeToString,
+            ),
+            'GetReport': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=protos_dot_v1_dot_training__pb2.GetReportRequest.FromString,
+                    response_serializer=protos_dot_v1_dot_training__pb2.ReportPiece.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -211,6 +279,60 @@ class Training:
             '/tideline.v1.Training/GetSpec',
             protos_dot_v1_dot_training__pb2.GetSpecRequest.SerializeToString,
             protos_dot_v1_dot_training__pb2.TrainingSpec.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateSpec(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Training/ValidateSpec',
+            protos_dot_v1_dot_training__pb2.ValidateSpecRequest.SerializeToString,
+            protos_dot_v1_dot_training__pb2.ValidateSpecReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Training/ListTasks',
+            protos_dot_v1_dot_training__pb2.ListTasksRequest.SerializeToString,
+            protos_dot_v1_dot_training__pb2.ListTasksReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -330,6 +452,33 @@ class Training:
             _registered_method=True)
 
     @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tideline.v1.Training/RetryJob',
+            protos_dot_v1_dot_training__pb2.GetJobRequest.SerializeToString,
+            protos_dot_v1_dot_training__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchJob(request,
             target,
             options=(),
@@ -346,6 +495,33 @@ class Training:
             '/tideline.v1.Training/WatchJob',
             protos_dot_v1_dot_training__pb2.GetJobRequest.SerializeToString,
             protos_dot_v1_dot_training__pb2.JobProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tideline.v1.Training/GetReport',
+            protos_dot_v1_dot_training__pb2.GetReportRequest.SerializeToString,
+            protos_dot_v1_dot_training__pb2.ReportPiece.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,10 +2,11 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -14,17 +15,10 @@ from hypothesis import strategies as st
 from protos.contract import codec
 from protos.contract.errors import ContractError, InvalidMessage, InvalidValue
 from protos.contract.ids import digest_of
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
-from protos.contract.telemetry import MAX_BATCH_BYTES, MAX_ROWS, MAX_TEXT, Batch, Event, InferenceTable, Lane
+from protos.contract.inputs import ImageInput, Layout
+from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precision
+from protos.contract.outputs import Classification, Values
+from protos.contract.telemetry import MAX_BATCH_BYTES, MAX_ROWS, MAX_TEXT, Batch, Event, Inference, InferenceTable, Lane
 from protos.contract.twin import Health, ModelAssignment, ReportedTwin, UpdateStatus
 from protos.contract.update import UpdateState
 from protos.v1 import telemetry_pb2, twin_pb2
@@ -45,7 +39,7 @@ KINDS = {
     "status": Kind(values.statuses, codec.encode_status, codec.decode_status),
     "desired": Kind(values.desired_twins, codec.encode_desired, codec.decode_desired),
     "reported": Kind(values.reported_twins, codec.encode_reported, codec.decode_reported),
-    "manifest": Kind(values.manifests, codec.encode_manifest, codec.decode_manifest),
+    "manifest": Kind(values.manifests(), codec.encode_manifest, codec.decode_manifest),
     "golden": Kind(values.golden_sets(), codec.encode_golden, codec.decode_golden),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
@@ -210,7 +204,7 @@ def _event(sequence: int) -> Event:
 
 def _manifest(labels: tuple[str, ...] = ("a", "b")) -> Manifest:
     blob = Blob(digest=digest_of(b""), size_bytes=1)
-    spec = PreprocessSpec(width=1, height=1, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,))
+    spec = ImageInput(width=1, height=1, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,))
     return Manifest(
         name=values.ids.model_name("m"),
         version=1,
@@ -218,10 +212,16 @@ def _manifest(labels: tuple[str, ...] = ("a", "b")) -> Manifest:
         artifact=blob,
         format=Format.ONNX,
         precision=Precision.INT8,
-        preprocess=spec,
-        classification=ClassificationSpec(labels=labels),
+        input=spec,
+        output=Classification(labels=labels),
         golden=GoldenRef(blob=blob, tolerance=1.0),
     )
+
+
+def test_a_manifest_that_its_32_bit_floats_would_break_is_not_made() -> None:
+    output = Values(names=("v",), mean=(0.0,), std=(1.0,), edges=(1.0, 1.0 + 1e-12))
+    with pytest.raises(InvalidValue, match="no device could read"):
+        codec.encode_manifest(replace(_manifest(), output=output))
 
 
 def test_an_empty_table_is_no_table() -> None:
@@ -235,3 +235,52 @@ def test_a_refused_batch_holds_on_to_nothing_that_was_unpacked() -> None:
     [refused] = codec.decode_heads([zstandard.compress(bytes(MAX_BATCH_BYTES))])
     assert isinstance(refused, InvalidMessage)
     assert refused.__traceback__ is None and refused.__context__ is None and refused.__cause__ is None
+
+
+# -- values -------------------------------------------------------------------------------------------------------------
+
+
+def _readings(*told: float | None) -> Batch:
+    rows = [
+        Inference(
+            sequence=i, captured_at=values.START, model=digest_of(b"m"), label=1, confidence=0.5, latency_ms=1.0, value=value
+        )
+        for i, value in enumerate(told)
+    ]
+    last = len(told) - 1
+    return Batch(epoch="e", lane=Lane.NORMAL, first_sequence=0, last_sequence=last, inferences=InferenceTable.of(rows))
+
+
+def test_a_batch_without_values_has_no_byte_for_them() -> None:
+    plain, valued = (codec.encode_batch(_readings(*told), compress=False) for told in ((None, None), (1.5, None)))
+    assert not telemetry_pb2.TelemetryBatch.FromString(plain).inferences.value
+    assert len(valued) == len(plain) + 2 + 2 * 4 and plain[:8] == valued[:8]
+
+
+def test_a_batch_of_an_older_agent_has_no_values() -> None:
+    message = telemetry_pb2.TelemetryBatch.FromString(codec.encode_batch(_readings(1.5, None), compress=False))
+    message.inferences.ClearField("value")
+    old = message.SerializeToString()
+    assert codec.decode_batch(old) == _readings(None, None)
+    assert np.isnan(codec.unpack_batches([old]).value).all()
+
+
+@pytest.mark.parametrize(
+    "column", [b"\0", bytes(7), bytes(12), np.array([1, np.inf], "<f4").tobytes(), np.array([-np.inf, 1], "<f4").tobytes()]
+)
+def test_a_column_of_values_that_cannot_be_is_refused_by_every_reader(column: bytes) -> None:
+    message = telemetry_pb2.TelemetryBatch.FromString(codec.encode_batch(_readings(1.5, None), compress=False))
+    message.inferences.value = column
+    data = message.SerializeToString()
+    with pytest.raises(InvalidMessage):
+        codec.decode_batch(data)
+    assert isinstance(codec.decode_heads([data])[0], InvalidMessage)
+    assert list(codec.unpack_batches([data]).errors) == [0]
+
+
+@bounded
+@given(st.lists(values.batches(), max_size=5))
+def test_values_of_many_batches_are_unpacked_in_their_place(batches: list[Batch]) -> None:
+    unpacked = codec.unpack_batches([codec.encode_batch(batch) for batch in batches])
+    wanted = [row.value for batch in batches for row in batch.inferences.rows()]
+    assert [None if np.isnan(value) else value for value in unpacked.value.tolist()] == wanted

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protos.contract import ids, topics
 from protos.contract.boards import Board
 from protos.contract.errors import InvalidId, InvalidTopic, InvalidValue
+from protos.contract.outputs import MAX_LABELS, Values
 from protos.contract.telemetry import (
     MAX_SEQUENCE,
     MAX_TEXT,
@@ -96,6 +97,7 @@ def test_a_batch_with_moved_ends_is_refused(value: Batch, start: int, end: int) 
     [
         {"confidence": -0.1}, {"confidence": float("nan")}, {"latency_ms": float("inf")}, {"latency_ms": -1.0},
         {"latency_ms": float("nan")}, {"label": 1 << 16}, {"sequence": -1}, {"sequence": MAX_SEQUENCE + 1},
+        {"value": float("nan")}, {"value": float("-inf")}, {"value": 3.5e38},
         {"frame_key": 1 << 64}, {"captured_at": datetime(1969, 1, 1, tzinfo=UTC)}, {"captured_at": datetime(2025, 1, 1)},
     ],
 )  # fmt: skip
@@ -113,6 +115,8 @@ def test_what_an_inference_refuses_its_table_refuses() -> None:
         {"captured_at_ms": np.array([0, -1], "<i8")},
         {"flags": np.array([0, 4], "u1")},
         {"model": np.array([0, 1], "u1")},
+        {"value": np.array([0, np.inf], "<f4")},
+        {"value": np.array([0], "<f4")},
         {"label": np.array([0], "<u2")},
     ):
         with pytest.raises(InvalidValue):
@@ -121,6 +125,7 @@ def test_what_an_inference_refuses_its_table_refuses() -> None:
 
 def test_a_table_gives_back_its_rows() -> None:
     rows = [inference(3), replace(inference(7), captured=True, frame_key=2**64 - 1), replace(inference(9), uncertain=True)]
+    rows.append(replace(inference(11), value=-2.5))
     assert list(InferenceTable.of(rows).rows()) == rows
 
 
@@ -147,6 +152,7 @@ def test_more_models_than_one_byte_can_name_are_refused() -> None:
         lambda: Mark(epoch="e" * 65, lane=Lane.BULK, committed_through=0),
         lambda: Mark(epoch="é", lane=Lane.BULK, committed_through=0),
         lambda: Mark(epoch="a/b", lane=Lane.BULK, committed_through=0),
+        lambda: Values(names=("v",), mean=(0.0,), std=(1.0,), edges=tuple(map(float, range(MAX_LABELS)))),
         lambda: DesiredTwin(generation=-1),
         lambda: DesiredTwin(generation=1 << 63),
         lambda: DesiredTwin(generation=1, renew_before=NOW.replace(tzinfo=None)),

@@ -1,25 +1,48 @@
 """Any value of the contract."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from hypothesis import strategies as st
 
 from protos.contract import ids
+from protos.contract.inputs import (
+    MAX_FEATURES,
+    MAX_GRAM,
+    MAX_SIDE,
+    MAX_STEPS,
+    CategoryColumn,
+    Column,
+    ImageInput,
+    Input,
+    Layout,
+    NumericColumn,
+    RowInput,
+    TextInput,
+    WindowInput,
+)
 from protos.contract.manifest import (
     MAX_ARTIFACT_BYTES,
     MAX_GOLDEN_BYTES,
-    MAX_SIDE,
     MAX_VERSION,
     Blob,
-    ClassificationSpec,
     Format,
     GoldenRef,
     GoldenSet,
-    Layout,
     Manifest,
     Precision,
-    PreprocessSpec,
 )
+from protos.contract.outputs import (
+    NOTHING,
+    Classification,
+    Detection,
+    Output,
+    Ranking,
+    Reconstruction,
+    Values,
+)
+from protos.contract.samples import Window as SampleWindow
 from protos.contract.telemetry import (
     MAX_LATENCY_MS,
     MAX_SEQUENCE,
@@ -132,6 +155,7 @@ def _inference(draw: st.DrawFn, sequence: int, at: datetime, models: list[ids.Di
         captured=draw(st.booleans()),
         uncertain=draw(st.booleans()),
         frame_key=draw(st.integers(0, 2**64 - 1)),
+        value=draw(st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False)),
     )
 
 
@@ -261,52 +285,164 @@ reported_twins = st.builds(
 )
 
 
+def names(most: int = 6) -> st.SearchStrategy[tuple[str, ...]]:
+    """Different and not empty."""
+    return st.lists(texts.filter(bool), min_size=1, max_size=most, unique=True).map(tuple)
+
+
+means, deviations = floats(-1024, 1024), floats(0.0078125, 1024)
+
+
+def several(values: st.SearchStrategy[float], count: int) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.lists(values, min_size=count, max_size=count).map(tuple)
+
+
 @st.composite
-def preprocesses(draw: st.DrawFn) -> PreprocessSpec:
+def image_inputs(draw: st.DrawFn) -> ImageInput:
     channels = draw(st.sampled_from([1, 3]))
-    return PreprocessSpec(
+    return ImageInput(
         width=draw(st.integers(1, MAX_SIDE)),
         height=draw(st.integers(1, MAX_SIDE)),
         channels=channels,
         layout=draw(st.sampled_from(Layout)),
-        mean=tuple(draw(floats(-2, 2)) for _ in range(channels)),
-        std=tuple(draw(floats(0.0078125, 2)) for _ in range(channels)),
+        mean=draw(several(floats(-2, 2), channels)),
+        std=draw(several(floats(0.0078125, 2), channels)),
     )
+
+
+@st.composite
+def window_inputs(draw: st.DrawFn, most_steps: int = MAX_STEPS) -> WindowInput:
+    channels = draw(names())
+    return WindowInput(
+        channels=channels,
+        steps=draw(st.integers(1, most_steps)),
+        mean=draw(several(means, len(channels))),
+        std=draw(several(deviations, len(channels))),
+    )
+
+
+@st.composite
+def row_inputs(draw: st.DrawFn) -> RowInput:
+    def column(name: str) -> Column:
+        if draw(st.booleans()):
+            return CategoryColumn(name=name, values=draw(names()))
+        return NumericColumn(name=name, mean=draw(means), std=draw(deviations), indicator=draw(st.booleans()))
+
+    return RowInput(columns=tuple(map(column, draw(names()))))
+
+
+@st.composite
+def text_inputs(draw: st.DrawFn, most_buckets: int = MAX_FEATURES) -> TextInput:
+    grams = st.tuples(st.integers(1, MAX_GRAM), st.integers(1, MAX_GRAM)).map(sorted).map(tuple)
+    chars = draw(st.just((0, 0)) | grams)
+    words = draw(st.integers(0 if chars[1] else 1, MAX_GRAM))
+    return TextInput(buckets=draw(st.integers(16, most_buckets)), words=words, chars=chars)
+
+
+inputs = image_inputs() | window_inputs() | row_inputs() | text_inputs()
+certainties, temperatures = floats(0, 1), floats(0.0078125, 512)
+labels = st.lists(texts, min_size=2, max_size=12, unique=True).map(tuple)
+classifications = st.builds(Classification, labels=labels, min_confidence=certainties, temperature=temperatures)
+
+
+@st.composite
+def rankings(draw: st.DrawFn) -> Ranking:
+    items = draw(labels)
+    return Ranking(
+        labels=items,
+        top=draw(st.integers(1, len(items))),
+        min_confidence=draw(certainties),
+        temperature=draw(temperatures),
+    )
+
+
+@st.composite
+def values_outputs(draw: st.DrawFn) -> Values:
+    called = draw(names())
+    edges = draw(st.lists(floats(-1e6, 1e6), min_size=1, max_size=9, unique=True))
+    return Values(
+        names=called,
+        mean=draw(several(means, len(called))),
+        std=draw(several(deviations, len(called))),
+        edges=tuple(sorted(edges)),
+        headline=draw(st.integers(0, len(called) - 1)),
+    )
+
+
+detections = st.builds(
+    Detection,
+    classes=names().filter(lambda classes: NOTHING not in classes),
+    rows=st.integers(1, 300),
+    columns=st.integers(1, 300),
+    stride=st.integers(1, 256),
+    min_score=floats(0.0078125, 0.9921875),
+    max_overlap=floats(0.0078125, 1),
+    max_boxes=st.integers(1, 1000),
+    min_confidence=certainties,
+    temperature=temperatures,
+)
+
+
+@st.composite
+def ends(draw: st.DrawFn) -> tuple[Input, Output]:
+    """That fit each other."""
+    taken = draw(inputs.filter(lambda each: math.prod(each.shape) <= MAX_FEATURES))
+    reconstructions = st.builds(
+        Reconstruction,
+        values=st.just(math.prod(taken.shape)),
+        threshold=floats(0.0078125, 1e6),
+        min_confidence=certainties,
+    )
+    return taken, draw(classifications | rankings() | values_outputs() | detections | reconstructions)
 
 
 def blobs(largest: int) -> st.SearchStrategy[Blob]:
     return st.builds(Blob, digest=digests, size_bytes=st.integers(1, largest))
 
 
-manifests = st.builds(
-    Manifest,
-    name=labels_ids.map(ids.model_name),
-    version=versions,
-    task=texts,
-    artifact=blobs(MAX_ARTIFACT_BYTES),
-    format=st.sampled_from(Format),
-    precision=st.sampled_from(Precision),
-    preprocess=preprocesses(),
-    classification=st.builds(
-        ClassificationSpec,
-        labels=st.lists(texts, min_size=2, max_size=12, unique=True).map(tuple),
-        min_confidence=floats(0, 1),
-        temperature=floats(0.0078125, 512),
-    ),
-    golden=st.builds(GoldenRef, blob=blobs(MAX_GOLDEN_BYTES), tolerance=floats(0.0009765625, 1024)),
-    boards=st.lists(labels_ids, max_size=3).map(tuple),
-)
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    taken, given = draw(ends())
+    return Manifest(
+        name=draw(labels_ids.map(ids.model_name)),
+        version=draw(versions),
+        task=draw(texts),
+        artifact=draw(blobs(MAX_ARTIFACT_BYTES)),
+        format=draw(st.sampled_from(Format)),
+        precision=draw(st.sampled_from(Precision)),
+        input=taken,
+        output=given,
+        golden=draw(st.builds(GoldenRef, blob=blobs(MAX_GOLDEN_BYTES), tolerance=floats(0.0009765625, 1024))),
+        boards=draw(st.lists(labels_ids, max_size=3).map(tuple)),
+    )
 
 
 @st.composite
 def golden_sets(draw: st.DrawFn) -> GoldenSet:
-    count, height, width, classes = (draw(st.integers(low, 4)) for low in (1, 1, 1, 2))
-    pixels, logits = count * height * width * 3, count * classes * 4
-    return GoldenSet(
-        count=count,
-        height=height,
-        width=width,
-        classes=classes,
-        frames=draw(st.binary(min_size=pixels, max_size=pixels)),
-        outputs=draw(st.binary(min_size=logits, max_size=logits)),
-    )
+    count, size = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    outputs = draw(st.binary(min_size=count * size * 4, max_size=count * size * 4))
+    if draw(st.booleans()):
+        samples = draw(st.lists(st.binary(max_size=40), min_size=count, max_size=count).map(tuple))
+        return GoldenSet(count=count, size=size, outputs=outputs, samples=samples)
+    height, width = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    pixels = count * height * width * 3
+    frames = draw(st.binary(min_size=pixels, max_size=pixels))
+    return GoldenSet(count=count, size=size, outputs=outputs, height=height, width=width, frames=frames)
+
+
+# -- samples ------------------------------------------------------------------------------------------------------------
+
+readings = st.floats(width=32, allow_infinity=False)  # NaN: missing
+
+
+@st.composite
+def sample_windows(draw: st.DrawFn, channels: tuple[str, ...] | None = None, least_steps: int = 1) -> SampleWindow:
+    called = channels or draw(names(4))
+    steps = draw(st.integers(least_steps, least_steps + 6))
+    flat = draw(st.lists(readings, min_size=steps * len(called), max_size=steps * len(called)))
+    return SampleWindow(channels=called, values=np.array(flat, np.float32).reshape(steps, len(called)))
+
+
+numbers = st.floats(-9e29, 9e29)
+cells = st.none() | numbers | st.booleans() | st.integers(-(10**29), 10**29) | texts | st.lists(texts, max_size=3).map(tuple)
+rows = st.dictionaries(texts, cells, min_size=1, max_size=6)

@@ -1,30 +1,27 @@
 """Manifests and golden sets."""
 
 from protos.contract import ids
+from protos.contract.codec.ends import input_of, output_of, put_input, put_output
 from protos.contract.codec.message import bounded, decoder, enum, parse
-from protos.contract.errors import InvalidMessage, InvalidValue
+from protos.contract.errors import ContractError, InvalidMessage, InvalidValue
 from protos.contract.manifest import (
     MAX_GOLDEN_BYTES,
     SCHEMA,
     Blob,
     Chunks,
-    ClassificationSpec,
     Format,
     GoldenRef,
     GoldenSet,
-    Layout,
     Manifest,
     Precision,
-    PreprocessSpec,
 )
 from protos.contract.twin import MAX_MANIFEST_BYTES
 from protos.v1 import manifest_pb2
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Raises InvalidValue for more labels than a manifest has room for."""
-    pre, cls = manifest.preprocess, manifest.classification
-    data = manifest_pb2.ModelManifest(
+    """Raises InvalidValue for more labels than a manifest has room for, or what its 32-bit floats cannot tell apart."""
+    message = manifest_pb2.ModelManifest(
         schema=SCHEMA,
         name=manifest.name,
         version=manifest.version,
@@ -32,19 +29,20 @@ def encode_manifest(manifest: Manifest) -> bytes:
         artifact=_blob_to_pb(manifest.artifact),
         format=enum(manifest.format),
         precision=enum(manifest.precision),
-        preprocess=manifest_pb2.ImagePreprocess(
-            width=pre.width, height=pre.height, channels=pre.channels, layout=enum(pre.layout), mean=pre.mean, std=pre.std
-        ),
-        classification=manifest_pb2.Classification(
-            labels=cls.labels, min_confidence=cls.min_confidence, temperature=cls.temperature
-        ),
         golden=manifest_pb2.Golden(blob=_blob_to_pb(manifest.golden.blob), tolerance=manifest.golden.tolerance),
         boards=manifest.boards,
         chunk_bytes=manifest.chunks.size_bytes if manifest.chunks else 0,
         chunk_digests=b"".join(manifest.chunks.digests) if manifest.chunks else b"",
-    ).SerializeToString(deterministic=True)
+    )
+    put_input(message, manifest.input)
+    put_output(message, manifest.output)
+    data = message.SerializeToString(deterministic=True)
     if len(data) > MAX_MANIFEST_BYTES:
         raise InvalidValue(f"manifest of {len(data)} bytes, more than {MAX_MANIFEST_BYTES}: use fewer or shorter labels")
+    try:
+        decode_manifest(data)
+    except ContractError as error:
+        raise InvalidValue(f"no device could read the manifest: {error}") from error
     return data
 
 
@@ -54,7 +52,6 @@ def decode_manifest(data: bytes) -> Manifest:
     message = parse(manifest_pb2.ModelManifest(), bounded(data, MAX_MANIFEST_BYTES))
     if message.schema != SCHEMA:
         raise InvalidMessage(f"manifest schema {message.schema} is not {SCHEMA}: update the agent")
-    pre, cls = message.preprocess, message.classification
     return Manifest(
         name=ids.model_name(message.name),
         version=message.version,
@@ -62,17 +59,8 @@ def decode_manifest(data: bytes) -> Manifest:
         artifact=_blob_from_pb(message.artifact),
         format=Format(message.format),
         precision=Precision(message.precision),
-        preprocess=PreprocessSpec(
-            width=pre.width,
-            height=pre.height,
-            channels=pre.channels,
-            layout=Layout(pre.layout),
-            mean=tuple(pre.mean),
-            std=tuple(pre.std),
-        ),
-        classification=ClassificationSpec(
-            labels=tuple(cls.labels), min_confidence=cls.min_confidence, temperature=cls.temperature
-        ),
+        input=input_of(message),
+        output=output_of(message),
         golden=GoldenRef(blob=_blob_from_pb(message.golden.blob), tolerance=message.golden.tolerance),
         boards=tuple(message.boards),
         chunks=_chunks_from_pb(message) if message.chunk_bytes else None,
@@ -91,9 +79,10 @@ def encode_golden(golden: GoldenSet) -> bytes:
         count=golden.count,
         height=golden.height,
         width=golden.width,
-        classes=golden.classes,
+        size=golden.size,
         frames=golden.frames,
         outputs=golden.outputs,
+        samples=golden.samples,
     ).SerializeToString(deterministic=True)
 
 
@@ -104,9 +93,10 @@ def decode_golden(data: bytes) -> GoldenSet:
         count=message.count,
         height=message.height,
         width=message.width,
-        classes=message.classes,
+        size=message.size,
         frames=message.frames,
         outputs=message.outputs,
+        samples=tuple(message.samples),
     )
 
 

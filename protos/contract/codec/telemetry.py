@@ -51,7 +51,9 @@ COLUMNS = (
 )
 
 COLUMN_VALUES = attrgetter(*(name for name, _ in COLUMNS))
+_VALUE_BYTES = 4
 COLUMN_SIZES = tuple(np.dtype(dtype).itemsize for _, dtype in COLUMNS)
+VALUE = "<f4"  # of the column that is empty where no row has a value
 _LANES = {int(lane): lane for lane in Lane}
 
 
@@ -87,6 +89,7 @@ def encode_batch(batch: Batch, *, compress: bool = True) -> bytes:
                 frame_key=table.frame_key.astype("<u8").tobytes(),
                 model=table.model.tobytes(),
                 models=list(table.models),
+                value=table.value.astype(VALUE).tobytes() if table.has_values else b"",
             )
         )
     data = message.SerializeToString(deterministic=True)
@@ -166,6 +169,8 @@ class _PlainBatches:
                 return
             values = COLUMN_VALUES(columns)
             if tuple(map(len, values)) != tuple([rows * size for size in COLUMN_SIZES]):
+                return
+            if (value := columns.value) and not told(value, rows):
                 return
             for model in models:
                 known_digest(model)
@@ -288,7 +293,13 @@ def _table(columns: telemetry_pb2.InferenceColumns, first_sequence: int) -> Infe
         frame_key=arrays["frame_key"],
         model=arrays["model"],
         models=tuple(known_digest(model) for model in columns.models),
+        value=_column(columns, "value", VALUE, rows if columns.value else 0),
     )
+
+
+def told(value: bytes, rows: int) -> bool:
+    """Whether it is a column of values for so many rows, none of them infinite."""
+    return len(value) == rows * _VALUE_BYTES and not bool(np.isinf(np.frombuffer(value, VALUE)).any())
 
 
 def _column(columns: telemetry_pb2.InferenceColumns, name: str, dtype: str, rows: int) -> NDArray[Any]:

@@ -13,10 +13,12 @@ from protos.contract.codec.telemetry import (
     COLUMN_SIZES,
     COLUMN_VALUES,
     COLUMNS,
+    VALUE,
     ZSTD_MAGIC,
     decode_batch,
     decompressed,
     known_digest,
+    told,
 )
 from protos.contract.errors import ContractError, InvalidMessage
 from protos.contract.ids import Digest
@@ -36,6 +38,7 @@ class Unpacked:
     label: NDArray[np.uint16]
     confidence: NDArray[np.float32]
     latency_ms: NDArray[np.float32]
+    value: NDArray[np.float32]  # NaN: none
     flags: NDArray[np.uint8]
     model: NDArray[np.int64]
     models: tuple[tuple[int, Digest], ...]  # batch it is named in, manifest
@@ -62,6 +65,7 @@ class _Work:
         self._model_counts: list[int] = []
         self._models: list[tuple[int, Digest]] = []
         self._columns: tuple[list[bytes], ...] = tuple([] for _ in COLUMNS)
+        self._values: list[tuple[int, bytes]] = []  # of the batches that have them
         self._events: dict[int, tuple[Event, ...]] = {}
         self._windows: dict[int, tuple[Window, ...]] = {}
         self._errors: dict[int, InvalidMessage] = {}
@@ -75,6 +79,8 @@ class _Work:
             rows, values = columns.rows, COLUMN_VALUES(columns)
             if tuple(map(len, values)) != tuple([rows * size for size in COLUMN_SIZES]):
                 raise InvalidMessage(f"columns do not hold {rows} rows")
+            if (value := columns.value) and not told(value, rows):
+                raise InvalidMessage(f"values are not those of {rows} rows")
             models = tuple(map(known_digest, columns.models))
             if message.events or message.windows:
                 whole = decode_batch(payload)
@@ -82,7 +88,9 @@ class _Work:
             first = message.first_sequence
         except (ContractError, DecodeError, ValueError, ZstdError) as error:
             self._errors[number] = InvalidMessage(f"batch cannot be read: {error}")
-            (models, values), rows, first = _NOTHING, 0, 0
+            (models, values), rows, first, value = _NOTHING, 0, 0, b""
+        if value:
+            self._values.append((number, value))
         self._rows.append(rows)
         self._firsts.append(first)
         self._model_counts.append(len(models))
@@ -95,14 +103,19 @@ class _Work:
             np.frombuffer(b"".join(column), dtype=dtype) for column, (_, dtype) in zip(self._columns, COLUMNS, strict=True)
         )
         rows = np.array(self._rows, dtype=np.int64)
+        starts = np.concatenate(([0], np.cumsum(rows)))
+        told_values = np.full(len(offset), np.nan, dtype=np.float32)
+        for number, value in self._values:
+            told_values[starts[number] : starts[number + 1]] = np.frombuffer(value, VALUE)
         models_before = np.concatenate(([0], np.cumsum(self._model_counts, dtype=np.int64)))
         return Unpacked(
-            starts=np.concatenate(([0], np.cumsum(rows))),
+            starts=starts,
             sequence=offset.astype(np.int64) + np.repeat(np.array(self._firsts, dtype=np.int64), rows),
             at_ms=at_ms.astype(np.int64, copy=False),
             label=label,
             confidence=confidence,
             latency_ms=latency,
+            value=told_values,
             flags=flags,
             model=model.astype(np.int64) + np.repeat(models_before[:-1], rows),
             models=tuple(self._models),
