@@ -1,4 +1,4 @@
-"""The thread that keeps frames: packing and syncing one takes longer than most inferences."""
+"""The thread that keeps observations: packing and syncing one takes longer than most inferences."""
 
 import logging
 import queue
@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edge_agent.core.budget import Budget
-from edge_agent.core.model import Frame, Outcome, Prediction
+from edge_agent.core.model import Observation, Outcome, Prediction
 from edge_agent.core.ports import Captures, Outlet
 from edge_agent.decide.capture import make_capture
+from protos.contract.errors import ContractError
 
 log = logging.getLogger(__name__)
 
@@ -17,9 +18,9 @@ WAITING = 4  # frames in memory: one of a large camera has 25 MB
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Wanted:
-    """A frame worth keeping, and its record, which goes to the spool once it is known whether the frame was kept."""
+    """An observation worth keeping, and its record, which goes to the spool once it is known whether it was kept."""
 
-    frame: Frame
+    observation: Observation
     prediction: Prediction
     outcome: Outcome
     reason: str
@@ -61,8 +62,12 @@ class Keeper:
         kept = False
         try:
             model = wanted.outcome.model
-            kept = self._captures.add(make_capture(wanted.frame, wanted.prediction, wanted.reason, model, wanted.labels))
+            kept = self._captures.add(make_capture(wanted.observation, wanted.prediction, wanted.reason, model, wanted.labels))
             self._budget.save()
+        except ContractError as error:
+            log.warning(
+                "what the hub would not take is not kept", extra={"source": wanted.observation.source, "error": str(error)}
+            )
         finally:  # whatever happens to the frame, the record is not lost with it
             if wanted.told is not None:
                 wanted.told(kept)

@@ -1,4 +1,4 @@
-"""What the agent tells monitoring on the device, where it is asked to: /metrics, /livez and /readyz."""
+"""What the agent tells monitoring on the device, where it is asked to: /metrics, /livez, /readyz and /latest."""
 
 import logging
 import threading
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from edge_agent.app.agent import STUCK_S, TICK_S, Agent, Parts
+from edge_agent.app.latest import latest
 from edge_agent.core.config import MetricsConfig
-from edge_agent.core.http import HttpServer, verdict
+from edge_agent.core.http import HttpServer, document, verdict
 from edge_agent.core.lately import Lately
 from edge_agent.core.metrics import Durations
 from edge_agent.core.ports import SpoolStats, StreamStats, UplinkStats
@@ -112,5 +113,6 @@ class Monitor:
             "/metrics": exposition.page,
             "/livez": lambda _: verdict(self.dead()),
             "/readyz": lambda _: verdict(self.unready()),
+            "/latest": lambda _: document(latest(self._parts.perceiver.last)),
         }
         return HttpServer(self._host, self._port, pages)

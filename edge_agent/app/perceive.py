@@ -1,4 +1,4 @@
-"""One frame -> one record."""
+"""One observation -> one record."""
 
 import logging
 import threading
@@ -9,11 +9,12 @@ from edge_agent.app.keep import Keeper, Wanted
 from edge_agent.app.meter import Meter
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import BadFrame, InferenceError
-from edge_agent.core.model import Frame, Happening, Outcome, Prediction
+from edge_agent.core.model import Happening, Observation, Outcome, Prediction
 from edge_agent.core.ports import Outlet
 from edge_agent.decide.policy import Policy
-from edge_agent.infer.classifier import Classifier
+from edge_agent.infer.model import Model
 from protos.contract.ids import Digest
+from protos.contract.outputs import Output
 from protos.contract.telemetry import MAX_TEXT, Lane
 
 log = logging.getLogger(__name__)
@@ -26,23 +27,24 @@ class Active:
     """A loaded model with all that belongs to it, so that one assignment swaps everything at once."""
 
     digest: Digest  # of the manifest
-    classifier: Classifier
+    loaded: Model
     policy: Policy
     meter: Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Seen:
-    """A frame with what the model that runs said about it."""
+    """An observation with what the model that runs said about it."""
 
-    frame: Frame
+    observation: Observation
     prediction: Prediction
     outcome: Outcome
     labels: tuple[str, ...]  # of that model
+    output: Output | None = None
 
 
 class Perceiver:
-    """Runs frames through the model there is. ``see`` is for one thread, ``swap`` and the counters for any."""
+    """Runs observations through the model there is. ``see`` is for one thread, ``swap`` and the counters for any."""
 
     def __init__(
         self, spool: Outlet, keeper: Keeper, clock: Clock, *, beside: Callable[[Seen], None] = lambda seen: None
@@ -53,6 +55,7 @@ class Perceiver:
         self.total = Meter()  # over all models since the start
         self.skipped_frames = 0  # no model
         self.bad_frames = 0
+        self.last: Seen | None = None  # what was said most recently
         self.workers_lost = 0  # counted by whoever gives it models
         self._busy_since: float | None = None  # monotonic; None between frames
         self.equipped = threading.Event()  # a model is there
@@ -76,7 +79,7 @@ class Perceiver:
         else:
             self.equipped.clear()
 
-    def see(self, frame: Frame) -> Outcome | None:
+    def see(self, seen: Observation) -> Outcome | None:
         """Infer, decide and spool; None where the frame gave no outcome. Never raises for a bad frame or inference.
 
         ``captured`` of what is returned says that the frame was handed to the keeper, who spools the record with it.
@@ -87,15 +90,15 @@ class Perceiver:
             return None
         self._busy_since = self._clock.monotonic()
         try:
-            prediction = active.classifier.predict(frame)
+            prediction = active.loaded.predict(seen.content)
         except BadFrame as error:
             self.bad_frames += 1
             if self.bad_frames % 100 == 1:  # a camera that breaks gives many a second
-                log.warning("frame skipped", extra={"source": frame.source, "frame": frame.name, "error": str(error)})
+                log.warning("frame skipped", extra={"source": seen.source, "frame": seen.name, "error": str(error)})
             return None
         except InferenceError as error:
             if self._active is not active:  # its worker ended because another model took its place
-                return self.see(frame)
+                return self.see(seen)
             self._failed(active, error)
             return None
         finally:
@@ -103,19 +106,23 @@ class Perceiver:
         for meter in (active.meter, self.total):
             meter.succeeded(prediction.latency_ms)
         self.inferred_at = self._clock.monotonic()
-        outcome = self._tell(active, frame, prediction)
-        labels = active.classifier.manifest.classification.labels
-        self._beside(Seen(frame=frame, prediction=prediction, outcome=outcome, labels=labels))
+        outcome = self._tell(active, seen, prediction)
+        model = active.loaded
+        shown = Seen(
+            observation=seen, prediction=prediction, outcome=outcome, labels=model.labels, output=model.manifest.output
+        )
+        self.last = shown
+        self._beside(shown)
         if not self.inferred.is_set():
             self.inferred.set()
             log.info("first inference", extra={"latency_ms": round(outcome.latency_ms, 3)})
         return outcome
 
-    def _tell(self, active: Active, frame: Frame, prediction: Prediction) -> Outcome:
-        outcome, reason = active.policy.decide(frame, prediction)
+    def _tell(self, active: Active, seen: Observation, prediction: Prediction) -> Outcome:
+        outcome, reason = active.policy.decide(seen, prediction)
         if reason is not None:
-            labels = active.classifier.manifest.classification.labels
-            wanted = Wanted(frame=frame, prediction=prediction, outcome=outcome, reason=reason, labels=labels)
+            labels = active.loaded.labels
+            wanted = Wanted(observation=seen, prediction=prediction, outcome=outcome, reason=reason, labels=labels)
             if self._keeper.offer(wanted):
                 return outcome
             outcome = replace(outcome, captured=False)

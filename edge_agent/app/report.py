@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app.keep import Keeper
+from edge_agent.app.latest import latest
 from edge_agent.app.perceive import Perceiver
 from edge_agent.app.thermal import Thermometer
 from edge_agent.core.clock import Clock
@@ -165,6 +166,7 @@ class Reporter:
                 for name in Health.__slots__
                 for value in (getattr(twin.health, name),)
             },
+            "latest": latest(self._perceiver.last),
             "frames_without_model": self._perceiver.skipped_frames,
             "unreadable_frames": self._unreadable(),
             "bad_frames": self._perceiver.bad_frames,

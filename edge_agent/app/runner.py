@@ -14,8 +14,8 @@ from edge_agent.core.errors import BadModel
 from edge_agent.core.model import Happening
 from edge_agent.decide.policy import Policy
 from edge_agent.infer import canary, runtimes
-from edge_agent.infer.classifier import Classifier
 from edge_agent.infer.life import START_S, Limits
+from edge_agent.infer.model import Model
 from edge_agent.infer.process import Process
 from edge_agent.infer.remote import RemoteRuntime
 from edge_agent.update.probation import Vitals
@@ -96,13 +96,13 @@ class ModelRunner:
         except (OSError, ContractError) as error:
             raise BadModel(f"slot {slot.name}: {error}") from error
         digest = digest_of(data)
-        policy = Policy(manifest.classification, self._config.capture, Random(), self._budget, model=digest)
+        policy = Policy(manifest.output, self._config.capture, Random(), self._budget, model=digest)
         blank, self._blank = self._blank, None
         limits = Limits(start_s=max(START_S, self._config.infer.golden_timeout_s))  # what passed the canary can start, too
         runtime = RemoteRuntime(
             manifest, slot.model, threads=self._config.infer.threads, limits=limits, blank=blank, lost=self._lost
         )
-        return Active(digest=digest, classifier=Classifier(manifest, runtime), policy=policy, meter=Meter()), runtime
+        return Active(digest=digest, loaded=Model(manifest, runtime), policy=policy, meter=Meter()), runtime
 
     def _lost(self, reason: str, crashes: int) -> None:
         """Told the 1st, 2nd, 4th, 8th ... time of a model: one that dies all day must not fill the spool."""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import queue
 import threading
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -15,10 +16,11 @@ from edge_agent.core.budget import Budget
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import InferConfig
 from edge_agent.core.errors import BadFrame, BadModel, InferenceError
+from edge_agent.core.model import Prediction
 from edge_agent.decide.shadow import DISAGREEMENT, Tally, TimeShare
 from edge_agent.infer import canary, runtimes
-from edge_agent.infer.classifier import Classifier
 from edge_agent.infer.life import START_S, Limits
+from edge_agent.infer.model import Model
 from edge_agent.infer.process import Process
 from edge_agent.infer.remote import RemoteRuntime
 from edge_agent.update.challenger import Sight
@@ -27,6 +29,7 @@ from protos.contract import codec
 from protos.contract.errors import ContractError
 from protos.contract.ids import Digest, digest_of
 from protos.contract.manifest import Manifest
+from protos.contract.outputs import Values
 from protos.contract.twin import Challenger, Fit, ShadowReport
 
 log = logging.getLogger(__name__)
@@ -102,7 +105,7 @@ class Shadow:
             return
         self._keeper.offer(
             Wanted(
-                frame=seen.frame,
+                observation=seen.observation,
                 prediction=seen.prediction,
                 outcome=seen.outcome,
                 reason=DISAGREEMENT,
@@ -128,8 +131,8 @@ class Match:
         clock: Clock,
     ) -> None:
         """``runtime`` is closed with it."""
-        self._digest, self._labels, self._runtime = digest, manifest.classification.labels, runtime
-        self._classifier = Classifier(manifest, runtime)
+        self._digest, self._runtime = digest, runtime
+        self._model = Model(manifest, runtime)
         self._share, self._time = challenger.share, TimeShare(challenger.max_share_of_time)
         self._so_far, self._keep, self._chance, self._clock = so_far, keep, chance, clock
         self._lock = threading.Lock()  # over _tally: three threads count
@@ -175,9 +178,22 @@ class Match:
     def _difference(self, seen: Seen) -> str:
         if seen.outcome.model == self._digest:
             return "it is the model that runs"
-        if set(seen.labels) != set(self._labels):
+        if not self._comparable(seen) and set(seen.labels) != set(self._model.labels):
             return "it knows other classes than the model that runs"
         return ""
+
+    def _comparable(self, seen: Seen) -> bool:
+        """Whether both give the same numbers; their bins are each one's own."""
+        one, other = seen.output, self._model.manifest.output
+        return (
+            isinstance(one, Values) and isinstance(other, Values) and (one.names, one.headline) == (other.names, other.headline)
+        )
+
+    def _agrees(self, seen: Seen, prediction: Prediction) -> bool:
+        """The same label, or a number in the same one of the champion's bins."""
+        if isinstance(seen.output, Values) and prediction.value is not None:
+            return bisect_right(seen.output.edges, prediction.value) == seen.prediction.label
+        return self._model.labels[prediction.label] == seen.labels[seen.prediction.label]
 
     def _run(self) -> None:
         while (seen := self._waiting.get()) is not None and not self._closing:
@@ -190,7 +206,7 @@ class Match:
     def _compare(self, seen: Seen) -> None:
         started = self._clock.monotonic()
         try:
-            prediction = self._classifier.predict(seen.frame)
+            prediction = self._model.predict(seen.observation.content)
         except (BadFrame, InferenceError) as error:
             if not self._closing:
                 self._challenger.failed(str(error))
@@ -198,7 +214,7 @@ class Match:
             return
         finally:
             self._time.spend((self._clock.monotonic() - started) * 1e3)
-        agree = self._labels[prediction.label] == seen.labels[seen.prediction.label]
+        agree = self._agrees(seen, prediction)
         self._champion.succeeded(seen.prediction.latency_ms)
         self._challenger.succeeded(prediction.latency_ms)
         with self._lock:

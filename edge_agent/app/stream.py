@@ -1,6 +1,7 @@
 """One stream on the device: its open windows, and what has been said of its condition."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -124,6 +125,9 @@ def rows_of(outcomes: Sequence[Outcome], origin: str, first: int, fields: frozen
         columns["confidence"] = np.array([outcome.confidence for outcome in outcomes], dtype=np.float32)
     if "latency_ms" in fields:
         columns["latency_ms"] = np.array([outcome.latency_ms for outcome in outcomes], dtype=np.float32)
+    if "value" in fields:
+        told = [math.nan if outcome.value is None else outcome.value for outcome in outcomes]
+        columns["value"] = np.array(told, dtype=np.float32)
     if "uncertain" in fields:
         columns["uncertain"] = np.array([outcome.uncertain for outcome in outcomes], dtype=bool)
     if "captured" in fields:

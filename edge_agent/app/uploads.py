@@ -12,7 +12,7 @@ from edge_agent.core.ports import Captures, Hub
 
 log = logging.getLogger(__name__)
 
-UPLOAD_BYTES = 1024  # of an upload, besides the image
+UPLOAD_BYTES = 1024  # of an upload, besides its content
 LOOK_S = 1.0  # between looks into the folder while it is empty
 AT_ONCE = 8  # captures held in memory
 
@@ -72,7 +72,7 @@ class Uploader:
                 log.warning("the hub refuses a capture, dropped", extra={"digest": capture.digest, "error": str(error)})
             self._captures.remove(capture.digest)
             if self._budget is not None:
-                self._budget.spend(len(capture.png) + UPLOAD_BYTES)
+                self._budget.spend(len(capture.content) + UPLOAD_BYTES)
 
     def _may_spend(self) -> bool:
         return self._budget is None or self._budget.left > 0

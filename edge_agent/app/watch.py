@@ -48,7 +48,7 @@ class Watcher:
         self._source.close()
 
     def _look(self) -> None:
-        for frame in self._source.frames():
+        for frame in self._source.observations():
             self.problem = ""
             self._backoff.reset()
             self._perceiver.see(frame)

@@ -12,21 +12,47 @@ import yaml
 
 from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
+from protos.contract.inputs import MAX_FEATURES, MAX_STEPS
 
 ENV_PREFIX = "EDGE_AGENT__"
 REPORT_BYTES = 1000  # one health report on the wire, with its acknowledgement
 _LOCAL = (("", "data_dir"), ("update", "reboot_command"), ("update", "rauc"))  # of agent.yaml and the environment only
+LINE_KINDS = ("table", "lines", "series")  # of sources
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesConfig:
+    """Readings in the lines of a file -> windows."""
+
+    channels: tuple[str, ...] = ()  # columns, in this order; none: all but those of time and name, as the file has them
+    steps: int = 0  # readings in a window
+    stride: int = 0  # readings from one window to the next; 0: as many as a window has
+    step_s: float = 0.0  # between two readings, by source.time_column; 0: each is the next step, whenever it came
+    max_gap: int = 0  # missing readings in a row that a window bridges with NaN; a longer gap begins a new window
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps <= MAX_STEPS or self.stride < 0 or not 0 <= self.max_gap <= MAX_STEPS:
+            raise ConfigError(f"'source.series': steps and max_gap must be in 0..{MAX_STEPS}, and stride 0 or more")
+        if self.step_s and not 1e-6 <= self.step_s < 1e9:  # times have microseconds
+            raise ConfigError(f"'source.series.step_s' must be 0, or 0.000001 s or more, got {self.step_s:g}")
+        if len(self.channels) * self.steps > MAX_FEATURES or len(set(self.channels)) != len(self.channels):
+            raise ConfigError(f"'source.series.channels' must differ, and a window of them hold {MAX_FEATURES} values at most")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    kind: str = "folder"  # "folder", "camera" or "none"
-    path: str = ""  # folder of images; for a camera: /dev/videoN, rtsp://..., or a video file
+    kind: str = "folder"  # "folder", "camera", "table", "lines", "series" or "none"
+    path: str = ""  # folder of images; a camera: /dev/videoN, rtsp://..., or a video file; else a file, or unix:SOCKET
     name: str = ""  # camera or site name sent with samples; default: the last part of path
-    fps: float = 10.0  # frames a second at most; 0: as fast as they come
-    loop: bool = False  # folder, video: start again at the end
-    follow: bool = False  # folder: wait for new files at the end, as tail -f does
+    fps: float = 10.0  # frames, rows or texts a second at most; 0: as fast as they come
+    loop: bool = False  # folder, file: start again at the end
+    follow: bool = False  # folder, file of lines: wait for new ones at the end, as tail -F does
+    fresh: bool = False  # file of lines that is followed: only what is written from now on
+    format: str = ""  # table, series: "csv" with a header or "jsonl"; default: by the ending, a socket gives "jsonl"
+    time_column: str = ""  # table, series: ISO 8601 or Unix time of a row; default: when it is read
+    name_column: str = ""  # table, series: what a row is called, for labels that come later; default: "file#line"
+    series: SeriesConfig = field(default_factory=SeriesConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +109,7 @@ class StreamsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
-    """HTTP: /metrics, /livez, /readyz."""
+    """HTTP: /metrics, /livez, /readyz, and /latest, which is what the model said last."""
 
     host: str = "127.0.0.1"
     port: int | None = None  # None: off; 0: a free one, named in the log
@@ -152,7 +178,10 @@ def load(path: Path | None, env: Mapping[str, str] = os.environ, *, overlay: Pat
 
     Raises ConfigError naming the file and the key.
     """
-    return build(AgentConfig, layered(path, env, prefix=ENV_PREFIX, overlay=_overlay(overlay)))
+    sent = _overlay(overlay)
+    config = build(AgentConfig, layered(path, env, prefix=ENV_PREFIX, overlay=sent))
+    _check_source(config.source, sent)
+    return config
 
 
 def _overlay(path: Path | None) -> Mapping[str, Any]:
@@ -166,6 +195,14 @@ def _overlay(path: Path | None) -> Mapping[str, Any]:
             name = f"{section}.{key}" if section else key
             raise ConfigError(f"'{name}' cannot be set by a configuration from the hub")
     return values
+
+
+def _check_source(source: SourceConfig, sent: Mapping[str, Any]) -> None:
+    """Which file of lines is read, this device says: its lines can become captures, and any file has lines."""
+    inside = sent.get("source")
+    if source.kind in LINE_KINDS and isinstance(inside, Mapping) and (named := {"kind", "path"} & inside.keys()):
+        name = f"source.{min(named)}"
+        raise ConfigError(f"'{name}' cannot be set by a configuration from the hub for a source of kind '{source.kind}'")
 
 
 def layered(
@@ -203,6 +240,8 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def _convert(kind: Any, value: Any, path: str) -> Any:
+    if kind is Any:
+        return value
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         if value is None and type(None) in get_args(kind):

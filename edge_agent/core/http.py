@@ -39,6 +39,11 @@ def verdict(problems: Mapping[str, str]) -> Reply:
     return Reply(status=status, body=body, content_type="application/json")
 
 
+def document(value: object) -> Reply:
+    """As JSON."""
+    return Reply(body=json.dumps(value).encode() + b"\n", content_type="application/json")
+
+
 class HttpServer:
     """Serves ``pages`` by their exact path, a thread for each of a few connections, one request each."""
 

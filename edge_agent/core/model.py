@@ -7,17 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.contract.ids import Digest
+from protos.contract.inputs import SampleKind
+from protos.contract.samples import Row, Window
+
+Content = NDArray[np.uint8] | Window | Row | str  # what a model looks at; pictures: (H, W, 3) RGB, C-contiguous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frame:
-    """One picture from a source."""
+class Observation:
+    """What a source gave, once: a picture, a window of readings, a row or a text."""
 
-    pixels: NDArray[np.uint8]  # (H, W, 3) RGB, C-contiguous
+    content: Content
     captured_at: datetime  # aware, UTC
-    source: str  # camera or file group: frames that share it are correlated
-    name: str = ""  # file name where the source has names
-    key: int = 0  # 64-bit hash of source and name; 0 where the source has no names
+    source: str  # camera, machine or file group: observations that share it are correlated
+    name: str = ""  # file name, or the place in a file, where the source has names
+    key: int = 0  # 64-bit hash of the name; 0 where the source has no names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,22 @@ class Prediction:
     label: int
     confidence: float  # 0..1, of label
     latency_ms: float  # of the runtime alone
+    value: float | None = None  # the number that is told beside the label: a forecast, an anomaly's error, how many boxes
+    values: tuple[float, ...] = ()  # every number of a model that gives numbers
+    boxes: tuple["Box", ...] = ()  # what was found in a picture, best first
+    ranked: tuple[tuple[int, float], ...] = ()  # (label, confidence), best first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Something found in a picture; sides as shares of the picture's width and height, 0..1."""
+
+    label: int
+    score: float  # 0..1
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +62,7 @@ class Outcome:
     uncertain: bool = False
     frame_key: int = 0
     label_name: str = ""  # as the model's manifest has it; it stays on the device
+    value: float | None = None  # the prediction's, as far as 32 bits hold it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +92,11 @@ Item = Outcome | Happening | Summary  # what is appended to a spool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """A frame kept for the hub."""
+    """An observation kept for the hub."""
 
-    digest: Digest  # of png
-    png: bytes
+    digest: Digest  # of content
+    content: bytes  # a PNG, or as ``protos.contract.samples`` encodes it
+    kind: SampleKind
     captured_at: datetime
     source: str
     name: str

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.model import Capture, Frame, Item
+from edge_agent.core.model import Capture, Item, Observation
 from protos.contract.ids import Digest
 from protos.contract.manifest import Blob, Chunks
 from protos.contract.sources import BlobSource
@@ -21,19 +21,19 @@ MAX_HANDED_BYTES = 16 << 20  # of batches in one answer
 
 
 class Source(Protocol):
-    """Frames, one at a time."""
+    """What there is to look at, one at a time."""
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield frames until the source ends or ``close`` is called.
+    def observations(self) -> Iterator[Observation]:
+        """Yield until the source ends or ``close`` is called.
 
-        A frame that cannot be read is skipped and counted, never raised.
+        What cannot be read is skipped and counted, never raised.
 
         Raises:
-            SourceUnavailable: no frames now; calling ``frames`` again may work.
+            SourceUnavailable: nothing now; calling ``observations`` again may work.
         """
 
     def close(self) -> None:
-        """Wake and end ``frames``; safe from any thread, more than once."""
+        """Wake and end ``observations``; safe from any thread, more than once."""
 
 
 class Runtime(Protocol):

@@ -1,25 +1,33 @@
-"""A frame worth keeping -> what is sent to the hub."""
+"""An observation worth keeping -> what is sent to the hub."""
 
 import io
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
-from edge_agent.core.model import Capture, Frame, Prediction
+from edge_agent.core.model import Capture, Content, Observation, Prediction
+from protos.contract import samples
 from protos.contract.ids import Digest, digest_of
+from protos.contract.inputs import SampleKind
+from protos.contract.samples import MAX_SAMPLE_BYTES, Window
 
-MAX_PNG_BYTES = 4 << 20  # what the hub takes (datasets.proto)
+MAX_NAME = 255  # characters of a name or a source (datasets.proto)
 
 
-def make_capture(frame: Frame, prediction: Prediction, reason: str, model: Digest, labels: Sequence[str]) -> Capture:
-    """Lossless, so that the hub trains on the pixels the model saw; halved until the hub takes it where they are too many."""
-    png = _png(Image.fromarray(frame.pixels))
+def make_capture(seen: Observation, prediction: Prediction, reason: str, model: Digest, labels: Sequence[str]) -> Capture:
+    """Lossless, so that the hub trains on what the model saw; a picture is halved until the hub takes it.
+
+    Raises InvalidValue for what the hub could not take.
+    """
+    kind, content = _encoded(seen.content)
     return Capture(
-        digest=digest_of(png),
-        png=png,
-        captured_at=frame.captured_at,
-        source=_sendable(frame.source),
-        name=_sendable(frame.name),
+        digest=digest_of(content),
+        content=content,
+        kind=kind,
+        captured_at=seen.captured_at,
+        source=_sendable(seen.source),
+        name=_sendable(seen.name),
         reason=reason,
         model=model,
         predicted=labels[prediction.label],
@@ -27,16 +35,26 @@ def make_capture(frame: Frame, prediction: Prediction, reason: str, model: Diges
     )
 
 
+def _encoded(content: Content) -> tuple[SampleKind, bytes]:
+    if isinstance(content, np.ndarray):
+        return SampleKind.IMAGE, _png(Image.fromarray(content))
+    if isinstance(content, Window):
+        return SampleKind.WINDOW, samples.encode_window(content)
+    if isinstance(content, str):
+        return SampleKind.TEXT, samples.encode_text(content)
+    return SampleKind.ROW, samples.encode_row(content)
+
+
 def _png(image: Image.Image) -> bytes:
     """Packed fast rather than small."""
     while True:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
-        if buffer.tell() <= MAX_PNG_BYTES:
+        if buffer.tell() <= MAX_SAMPLE_BYTES:
             return buffer.getvalue()
         image = image.reduce(2)
 
 
 def _sendable(name: str) -> str:
-    """File names need not be Unicode, the wire's texts must be."""
-    return name.encode("utf-8", "replace").decode()
+    """As the hub takes it: file names and names in tables need not be Unicode, printable, or short."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:MAX_NAME])

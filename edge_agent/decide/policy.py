@@ -4,9 +4,10 @@ from random import Random
 
 from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig
-from edge_agent.core.model import Frame, Outcome, Prediction
+from edge_agent.core.model import Observation, Outcome, Prediction
 from protos.contract.ids import Digest
-from protos.contract.manifest import ClassificationSpec
+from protos.contract.outputs import Output
+from protos.contract.telemetry import MAX_VALUE
 
 UNCERTAIN = "uncertain"
 CONTROL = "control"
@@ -21,7 +22,7 @@ class Policy:
 
     def __init__(
         self,
-        classification: ClassificationSpec,
+        output: Output,
         capture: CaptureConfig,
         rng: Random,
         budget: Budget,
@@ -29,13 +30,13 @@ class Policy:
         model: Digest,
     ) -> None:
         self._budget = budget
-        self._labels = classification.labels
-        self._min_confidence = classification.min_confidence
+        self._labels = output.labels
+        self._min_confidence = output.min_confidence
         self._control_rate = capture.control_rate
         self._rng = rng
         self._model = model
 
-    def decide(self, frame: Frame, prediction: Prediction) -> tuple[Outcome, str | None]:
+    def decide(self, seen: Observation, prediction: Prediction) -> tuple[Outcome, str | None]:
         """The outcome, and why its frame is to be kept (CONTROL, UNCERTAIN) or None.
 
         ``captured`` says what was decided: where the frame is then not kept, clear it.
@@ -46,14 +47,20 @@ class Policy:
         if reason is not None and not self._budget.take():
             reason = None
         outcome = Outcome(
-            captured_at=frame.captured_at,
+            captured_at=seen.captured_at,
             model=self._model,
             label=prediction.label,
             confidence=prediction.confidence,
             latency_ms=prediction.latency_ms,
             captured=reason is not None,
             uncertain=uncertain,
-            frame_key=frame.key,
+            frame_key=seen.key,
             label_name=self._labels[prediction.label],
+            value=_sendable(prediction.value),
         )
         return outcome, reason
+
+
+def _sendable(value: float | None) -> float | None:
+    """The nearest one that the wire's 32 bits hold."""
+    return value if value is None else max(-MAX_VALUE, min(MAX_VALUE, value))

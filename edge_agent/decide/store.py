@@ -15,19 +15,23 @@ from edge_agent.core.model import Capture
 from protos.contract import ids
 from protos.contract.errors import InvalidId
 from protos.contract.ids import Digest
+from protos.contract.inputs import SampleKind
 from protos.contract.telemetry import to_ms
 
 _log = logging.getLogger(__name__)
+
+_PICTURE, _OTHER = ".png", ".sample"
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     stem: str  # sorts by time
     size_bytes: int  # of both files
+    suffix: str  # of the content's file
 
 
 class CaptureFolder:
-    """One PNG and one JSON sidecar per capture; the sidecar is written last and makes it count. Thread-safe.
+    """A file of its content and a JSON sidecar per capture; the sidecar is written last and makes it count. Thread-safe.
 
     Whatever a crash left half-written is deleted at start. Bounded by ``max_bytes`` of file content.
     """
@@ -43,14 +47,15 @@ class CaptureFolder:
     def add(self, capture: Capture) -> bool:
         """False where the budget is used up or the disk does not take it: inference goes on without."""
         sidecar = _sidecar(capture)
-        entry = _Entry(_stem(capture), len(capture.png) + len(sidecar))
+        suffix = _PICTURE if capture.kind is SampleKind.IMAGE else _OTHER
+        entry = _Entry(_stem(capture), len(capture.content) + len(sidecar), suffix)
         with self._lock:
             if capture.digest in self._entries:
                 return True
             if self._bytes + entry.size_bytes > self._max_bytes:
                 return False
             try:
-                write_atomic(self._png(entry), capture.png)
+                write_atomic(self._content(entry), capture.content)
                 write_atomic(self._json(entry), sidecar)
             except OSError as error:
                 _log.warning("capture not kept", extra={"reason": str(error), "folder": str(self.folder)})
@@ -69,7 +74,7 @@ class CaptureFolder:
             if len(captures) >= limit:
                 break
             try:
-                captures.append(_read(self._png(entry), self._json(entry), digest))
+                captures.append(_read(self._content(entry), self._json(entry), digest))
             except FileNotFoundError:
                 self.remove(digest)  # removed meanwhile, by us or by hand
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -88,17 +93,17 @@ class CaptureFolder:
         with self._lock:
             return len(self._entries)
 
-    def _png(self, entry: _Entry) -> Path:
-        return self.folder / f"{entry.stem}.png"
+    def _content(self, entry: _Entry) -> Path:
+        return self.folder / f"{entry.stem}{entry.suffix}"
 
     def _json(self, entry: _Entry) -> Path:
         return self.folder / f"{entry.stem}.json"
 
     def _delete(self, entry: _Entry) -> None:
-        """The sidecar first: a PNG alone does not count."""
+        """The sidecar first: content alone does not count."""
         with contextlib.suppress(OSError):
             self._json(entry).unlink(missing_ok=True)
-            self._png(entry).unlink(missing_ok=True)
+            self._content(entry).unlink(missing_ok=True)
             sync_folder(self.folder)
 
 
@@ -107,18 +112,19 @@ def _recover(folder: Path) -> dict[Digest, _Entry]:
     sizes = {
         item.name: item.stat().st_size
         for item in os.scandir(folder)
-        if item.name.endswith((".png", ".json", ".tmp")) and item.is_file(follow_symlinks=False)
+        if item.name.endswith((_PICTURE, _OTHER, ".json", ".tmp")) and item.is_file(follow_symlinks=False)
     }
     entries: dict[Digest, _Entry] = {}
     whole: set[str] = set()
     for name, size in sizes.items():
         stem = name.removesuffix(".json")
-        if f"{stem}.png" in sizes:
+        suffix = _PICTURE if f"{stem}{_PICTURE}" in sizes else _OTHER
+        if f"{stem}{suffix}" in sizes:
             with contextlib.suppress(InvalidId):
                 digest = ids.digest("sha256:" + stem.rpartition("-")[2])
                 if digest not in entries:
-                    entries[digest] = _Entry(stem, size + sizes[f"{stem}.png"])
-                    whole |= {name, f"{stem}.png"}
+                    entries[digest] = _Entry(stem, size + sizes[f"{stem}{suffix}"], suffix)
+                    whole |= {name, f"{stem}{suffix}"}
     for name in sizes.keys() - whole:
         with contextlib.suppress(OSError):
             (folder / name).unlink()
@@ -131,6 +137,7 @@ def _stem(capture: Capture) -> str:
 
 def _sidecar(capture: Capture) -> bytes:
     values = {
+        "kind": capture.kind.name.lower(),
         "captured_at": capture.captured_at.isoformat(),
         "source": capture.source,
         "name": capture.name,
@@ -142,14 +149,15 @@ def _sidecar(capture: Capture) -> bytes:
     return json.dumps(values).encode()
 
 
-def _read(png_path: Path, json_path: Path, digest: Digest) -> Capture:
+def _read(path: Path, json_path: Path, digest: Digest) -> Capture:
     """Raises OSError, or ValueError, KeyError and TypeError where the files are not what was written."""
-    png, values = png_path.read_bytes(), json.loads(json_path.read_bytes())
-    if ids.digest_of(png) != digest:
-        raise ValueError(f"{png_path.name} does not have its digest")
+    content, values = path.read_bytes(), json.loads(json_path.read_bytes())
+    if ids.digest_of(content) != digest:
+        raise ValueError(f"{path.name} does not have its digest")
     return Capture(
         digest=digest,
-        png=png,
+        content=content,
+        kind=SampleKind[str(values.get("kind", "image")).upper()],  # agents before this one kept pictures only
         captured_at=datetime.fromisoformat(values["captured_at"]),
         source=str(values["source"]),
         name=str(values["name"]),

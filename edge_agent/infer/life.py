@@ -52,7 +52,7 @@ class Life:
     ) -> None:
         self._process, self._limits = process, limits
         self._deadline = time.monotonic() + limits.all_s if limits.all_s is not None else None
-        self._shape, self._classes = manifest.preprocess.shape, len(manifest.classification.labels)
+        self._shape, self._classes = manifest.input.shape, manifest.output.size
         self._sequence = 0
         self._inner_ms = 0.0
         self._ended = ""
@@ -172,6 +172,6 @@ def _order(manifest: Manifest, threads: int, runtime: str | None, limits: Limits
         model_bytes=size,
         memory_bytes=_MEMORY_BYTES + _MEMORY_PER_BYTE * size,
         cpu_s=0 if limits.all_s is None else int(limits.all_s * max(1, threads)) + 1,
-        shape=manifest.preprocess.shape,
-        classes=len(manifest.classification.labels),
+        shape=manifest.input.shape,
+        classes=manifest.output.size,
     )

@@ -1,4 +1,4 @@
-"""Frame -> tensor, exactly as the model was trained.
+"""Picture -> tensor, exactly as the model was trained.
 
 The order is fixed: convert to the model's channels, resize, scale to 0..1, subtract ``mean``, divide by ``std``. Resizing is
 Pillow's ``BILINEAR`` on 8-bit values: it *antialiases when it shrinks* (the filter widens with the ratio) and rounds to whole
@@ -14,26 +14,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_agent.core.errors import BadFrame
-from edge_agent.core.model import Frame
-from protos.contract.manifest import Layout, PreprocessSpec
+from protos.contract.inputs import ImageInput, Layout
 
 
-def preprocess(frame: Frame | NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float32]:
+def preprocess(pixels: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.float32]:
     """Make the tensor the model was trained on.
 
     Args:
-        frame: or its pixels, ``(H, W, 3)`` uint8 RGB, any H and W.
+        pixels: ``(H, W, 3)`` uint8 RGB, any H and W.
     Returns:
         ``spec.shape`` float32, C-contiguous, the caller's own.
     Raises:
         BadFrame: the pixels are not ``(H, W, 3)`` uint8.
     """
     tensor = np.empty(spec.shape, np.float32)
-    _fill(tensor[0], frame, spec)
+    _fill(tensor[0], pixels, spec)
     return tensor
 
 
-def preprocess_batch(frames: Sequence[Frame | NDArray[np.uint8]], spec: PreprocessSpec) -> NDArray[np.float32]:
+def preprocess_batch(frames: Sequence[NDArray[np.uint8]], spec: ImageInput) -> NDArray[np.float32]:
     """``(N, *spec.shape[1:])``: each row is what ``preprocess`` gives for that frame alone; raises BadFrame."""
     tensors = np.empty((len(frames), *spec.shape[1:]), np.float32)
     for tensor, frame in zip(tensors, frames, strict=True):
@@ -41,8 +40,8 @@ def preprocess_batch(frames: Sequence[Frame | NDArray[np.uint8]], spec: Preproce
     return tensors
 
 
-def _fill(out: NDArray[np.float32], frame: Frame | NDArray[np.uint8], spec: PreprocessSpec) -> None:
-    pixels = _sized(frame.pixels if isinstance(frame, Frame) else frame, spec)
+def _fill(out: NDArray[np.float32], pixels: NDArray[np.uint8], spec: ImageInput) -> None:
+    pixels = _sized(pixels, spec)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     scale, shift = _affine(spec)
@@ -52,7 +51,7 @@ def _fill(out: NDArray[np.float32], frame: Frame | NDArray[np.uint8], spec: Prep
     out += shift
 
 
-def _sized(pixels: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.uint8]:
+def _sized(pixels: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.uint8]:
     """(height, width, 3) or, for grey, (height, width)."""
     if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape or pixels.dtype != np.uint8:
         raise BadFrame(f"a frame must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
@@ -68,7 +67,7 @@ def _sized(pixels: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.uint8]
 
 
 @lru_cache(maxsize=16)
-def _affine(spec: PreprocessSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _affine(spec: ImageInput) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(x / 255 - mean) / std as one multiply-add, shaped to broadcast over one tensor of ``spec.layout``."""
     shape = (-1, 1, 1) if spec.layout is Layout.NCHW else (-1,)
     mean, std = np.array(spec.mean), np.array(spec.std)

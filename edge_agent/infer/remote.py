@@ -72,7 +72,7 @@ class RemoteRuntime:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        return self._manifest.preprocess.shape
+        return self._manifest.input.shape
 
     @property
     def inner_ms(self) -> float | None:

@@ -68,10 +68,10 @@ def read_verified(blob: Blob, path: Path) -> bytes:
 
 def check_fit(runtime: "Runtime", manifest: Manifest) -> None:
     """Raises BadModel where the model takes another tensor than the manifest's preprocessing makes."""
-    if runtime.input_shape != manifest.preprocess.shape:
+    if runtime.input_shape != manifest.input.shape:
         raise BadModel(
             f"{manifest.name} v{manifest.version}: the model takes {runtime.input_shape}, "
-            f"its manifest makes {manifest.preprocess.shape}"
+            f"its manifest makes {manifest.input.shape}"
         )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.clock import Clock, SystemClock
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 
 
 class ArraySource:
@@ -22,12 +22,12 @@ class ArraySource:
         self._loop = loop
         self._closed = Event()
 
-    def frames(self) -> Iterator[Frame]:
+    def observations(self) -> Iterator[Observation]:
         while True:
             for pixels in self._frames:
                 if self._closed.is_set():
                     return
-                yield Frame(pixels=pixels, captured_at=self._clock.now(), source=self._source)
+                yield Observation(content=pixels, captured_at=self._clock.now(), source=self._source)
             if not self._loop or len(self._frames) == 0:
                 return
 

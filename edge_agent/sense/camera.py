@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import SourceConfig
 from edge_agent.core.errors import ConfigError, SourceUnavailable
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 from edge_agent.sense.pace import Pace
 
 _log = logging.getLogger(__name__)
@@ -46,13 +46,13 @@ class CameraSource:
         self._source = config.name or _name(config.path)
         self._cv2 = _import_cv2()
 
-    def frames(self) -> Iterator[Frame]:
+    def observations(self) -> Iterator[Observation]:
         self._wait_out_backoff()
         pace = Pace(self._config.fps, self._clock, self._closed)
         try:
             for pixels in self._live_pixels(pace) if self._live else self._file_pixels(pace):
                 self._failures = 0
-                yield Frame(pixels=pixels, captured_at=self._clock.now(), source=self._source)
+                yield Observation(content=pixels, captured_at=self._clock.now(), source=self._source)
         except SourceUnavailable as error:
             self._back_off(error)
             raise

@@ -10,7 +10,7 @@ from threading import Event
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import SourceConfig
 from edge_agent.core.errors import BadFrame, ConfigError, SourceUnavailable
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 from edge_agent.sense.decode import SUFFIXES, decode
 from edge_agent.sense.keys import frame_key
 from edge_agent.sense.pace import Pace
@@ -43,7 +43,7 @@ class FolderSource:
         self._closed = Event()
         self._bad: set[str] = set()
 
-    def frames(self) -> Iterator[Frame]:
+    def observations(self) -> Iterator[Observation]:
         pace = Pace(self._config.fps, self._clock, self._closed)
         seen: set[str] = set()
         while not self._closed.is_set():
@@ -66,7 +66,7 @@ class FolderSource:
     def close(self) -> None:
         self._closed.set()
 
-    def _read(self, names: list[str], pace: Pace) -> Iterator[Frame]:
+    def _read(self, names: list[str], pace: Pace) -> Iterator[Observation]:
         for name in names:
             if name in self._bad:
                 continue
@@ -78,8 +78,8 @@ class FolderSource:
             if not pace.wait():
                 return
             folder, slash, _ = name.partition("/")
-            yield Frame(
-                pixels=pixels,
+            yield Observation(
+                content=pixels,
                 captured_at=self._clock.now(),
                 source=folder if slash else self._name,
                 name=name,

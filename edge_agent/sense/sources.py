@@ -4,21 +4,24 @@ from collections.abc import Iterator
 from threading import Event
 
 from edge_agent.core.clock import Clock
-from edge_agent.core.config import SourceConfig
+from edge_agent.core.config import LINE_KINDS, SourceConfig
 from edge_agent.core.errors import ConfigError
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 from edge_agent.core.ports import Source
 from edge_agent.sense.camera import CameraSource
 from edge_agent.sense.folder import FolderSource
+from edge_agent.sense.records import RecordSource
+
+_LINE_KINDS = ", ".join(f"'{kind}'" for kind in LINE_KINDS)
 
 
 class NoSource:
-    """A device that watches nothing: no frame comes, and ``frames`` ends when it is closed."""
+    """A device that watches nothing: nothing comes, and ``observations`` ends when it is closed."""
 
     def __init__(self) -> None:
         self._closed = Event()
 
-    def frames(self) -> Iterator[Frame]:
+    def observations(self) -> Iterator[Observation]:
         self._closed.wait()
         yield from ()
 
@@ -37,4 +40,6 @@ def open_source(config: SourceConfig, clock: Clock) -> Source:
             return CameraSource(config, clock)
         case "none":
             return NoSource()
-    raise ConfigError(f"source.kind must be 'folder', 'camera' or 'none', got '{config.kind}'")
+    if config.kind in LINE_KINDS:
+        return RecordSource(config, clock)
+    raise ConfigError(f"source.kind must be one of 'folder', 'camera', {_LINE_KINDS} and 'none', got '{config.kind}'")

@@ -31,9 +31,10 @@ MAX_BATCH_MODELS = 256  # the model column is one byte
 MAX_BATCH_ROW_BYTES = 256 * 1024  # of rows: far enough below the contract's limit, even where no byte compresses
 MAX_KIND = 64
 
-_INFERENCE, _EVENT, _GAP, _WINDOW = 1, 2, 3, 4
+_INFERENCE, _EVENT, _GAP, _WINDOW, _VALUED = 1, 2, 3, 4, 5
 _HEAD = struct.Struct("<Bq")  # kind, time in ms
 _READING = struct.Struct("<HffBQ")  # label, confidence, latency, flags, frame key; the model follows
+_VALUE = struct.Struct("<f")  # between these two in a row of kind _VALUED
 _SPAN = struct.Struct("<qQ?H")  # end in ms, readings, complete, number of values; these follow as doubles, then all names
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,6 +52,7 @@ def number(item: Item, sequence: int) -> Inference | Event | Window:
             captured=item.captured,
             uncertain=item.uncertain,
             frame_key=item.frame_key,
+            value=item.value,
         )
     if isinstance(item, Summary):
         return Window(
@@ -111,7 +113,8 @@ def shifted(record: R, by: int) -> R:
 def row_bytes(record: Record) -> int:
     """What one open row costs."""
     if isinstance(record, Inference):
-        return ROW_OVERHEAD_BYTES + _HEAD.size + _READING.size + len(record.model)
+        valued = 0 if record.value is None else _VALUE.size
+        return ROW_OVERHEAD_BYTES + _HEAD.size + _READING.size + valued + len(record.model)
     if isinstance(record, Event):
         return ROW_OVERHEAD_BYTES + _HEAD.size + len(record.kind.encode()) + len(record.detail.encode())
     if isinstance(record, Window):
@@ -123,7 +126,10 @@ def pack(record: Record) -> bytes:
     if isinstance(record, Inference):
         flags = FLAG_CAPTURED * record.captured | FLAG_UNCERTAIN * record.uncertain
         reading = _READING.pack(record.label, record.confidence, record.latency_ms, flags, record.frame_key)
-        return _HEAD.pack(_INFERENCE, to_ms(record.captured_at)) + reading + record.model.encode()
+        if record.value is not None:
+            reading += _VALUE.pack(record.value)
+        kind = _INFERENCE if record.value is None else _VALUED
+        return _HEAD.pack(kind, to_ms(record.captured_at)) + reading + record.model.encode()
     if isinstance(record, Event):
         return _HEAD.pack(_EVENT, to_ms(record.at)) + f"{record.kind}\0{record.detail}".encode()
     if isinstance(record, Window):
@@ -139,18 +145,21 @@ def unpack(first: int, last: int, row: bytes) -> Record | None:
     try:
         kind, at_ms = _HEAD.unpack_from(row)
         at, body = from_ms(at_ms), row[_HEAD.size :]
-        if kind == _INFERENCE:
+        if kind in (_INFERENCE, _VALUED):
             label, confidence, latency_ms, flags, frame_key = _READING.unpack_from(body)
+            (value,) = _VALUE.unpack_from(body, _READING.size) if kind == _VALUED else (None,)
+            model = body[_READING.size + (_VALUE.size if kind == _VALUED else 0) :]
             return Inference(
                 sequence=first,
                 captured_at=at,
-                model=ids.digest(body[_READING.size :].decode()),
+                model=ids.digest(model.decode()),
                 label=label,
                 confidence=confidence,
                 latency_ms=latency_ms,
                 captured=bool(flags & FLAG_CAPTURED),
                 uncertain=bool(flags & FLAG_UNCERTAIN),
                 frame_key=frame_key,
+                value=value,
             )
         if kind == _EVENT:
             name, _, detail = body.decode().partition("\0")

@@ -25,6 +25,7 @@ READING_FIELDS: Mapping[str, FieldKind] = {
     "label_name": FieldKind.TEXT,
     "confidence": FieldKind.NUMBER,  # 0..1
     "latency_ms": FieldKind.NUMBER,  # of the runtime alone
+    "value": FieldKind.NUMBER,  # told beside the label: a forecast, an error, a count; NaN where the model gives none
     "uncertain": FieldKind.FLAG,  # below the model's threshold
     "captured": FieldKind.FLAG,  # the frame is kept for the hub
     "model": FieldKind.TEXT,  # digest of its manifest

@@ -15,6 +15,7 @@ from edge_agent.sync.identity import Identity
 from edge_agent.sync.pace import Pace, paced
 from edge_agent.sync.part import Part, receiving
 from protos.contract import ids
+from protos.contract.codec.message import enum
 from protos.contract.ids import Digest
 from protos.contract.manifest import Blob, Chunks
 from protos.contract.sources import MAX_BASES, MAX_SOURCES, BlobSource, Encoding
@@ -185,7 +186,8 @@ def _upload_request(capture: Capture) -> datasets_pb2.UploadSampleRequest:
     try:
         request = datasets_pb2.UploadSampleRequest(
             digest=capture.digest,
-            image=capture.png,
+            content=capture.content,
+            kind=enum(capture.kind),
             captured_at_ms=to_ms(capture.captured_at),
             source=capture.source,
             name=capture.name,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.core.errors import InferenceError
-from edge_agent.core.model import Capture, Frame
+from edge_agent.core.model import Capture, Observation
 from protos.contract.ids import Digest
 
 Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -48,13 +48,13 @@ class FakeSource:
         self._stay = stay
         self._closed = Event()
 
-    def frames(self) -> Iterator[Frame]:
+    def observations(self) -> Iterator[Observation]:
         for item in self._frames:
             if self._closed.is_set():
                 return
             if isinstance(item, Exception):
                 raise item
-            yield Frame(pixels=item, captured_at=datetime.now(UTC), source="fake")
+            yield Observation(content=item, captured_at=datetime.now(UTC), source="fake")
         if self._stay:
             self._closed.wait()
 
@@ -72,7 +72,7 @@ class FakeCaptures:
     def add(self, capture: Capture) -> bool:
         if capture.digest in self._kept:
             return True
-        if sum(len(kept.png) for kept in self._kept.values()) + len(capture.png) > self._max_bytes:
+        if sum(len(kept.content) for kept in self._kept.values()) + len(capture.content) > self._max_bytes:
             return False
         self._kept[capture.digest] = capture
         return True

@@ -15,21 +15,15 @@ from edge_agent.infer import golden
 from edge_agent.infer.runtimes import load
 from protos.contract import codec
 from protos.contract.ids import digest_of, model_name
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    GoldenSet,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.inputs import ImageInput, Input, Layout
+from protos.contract.manifest import Blob, Format, GoldenRef, GoldenSet, Manifest, Precision
+from protos.contract.outputs import Classification, Output
 
 LABELS = ("none", "car", "bicycle", "person")
 SIDE = 12
-SPEC = PreprocessSpec(width=SIDE, height=SIDE, channels=3, layout=Layout.NCHW, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+SPEC = ImageInput(width=SIDE, height=SIDE, channels=3, layout=Layout.NCHW, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+
+OUTPUT = Classification(labels=LABELS, min_confidence=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +106,26 @@ def files(format: Format = Format.ONNX, *, model: bytes | None = None, seed: int
 
 
 def bundle(
-    model: bytes, format: Format, expected: GoldenSet, *, spec: PreprocessSpec = SPEC, tolerance: float = 1e-4, version: int = 1
+    model: bytes,
+    format: Format,
+    expected: GoldenSet,
+    *,
+    spec: Input = SPEC,
+    output: Output = OUTPUT,
+    task: str = "image-classification",
+    tolerance: float = 1e-4,
+    version: int = 1,
 ) -> ModelFiles:
     golden_bytes = codec.encode_golden(expected)
     manifest = Manifest(
         name=model_name("street"),
         version=version,
-        task="image-classification",
+        task=task,
         artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
         format=format,
         precision=Precision.FP32,
-        preprocess=spec,
-        classification=ClassificationSpec(labels=LABELS, min_confidence=0.5),
+        input=spec,
+        output=output,
         golden=GoldenRef(blob=Blob(digest=digest_of(golden_bytes), size_bytes=len(golden_bytes)), tolerance=tolerance),
     )
     return ModelFiles(

@@ -42,7 +42,7 @@ class Agent:
 
     def configure(self, **sections: dict[str, Any]) -> None:
         merged = {name: {**CONFIG.get(name, {}), **sections.get(name, {})} for name in CONFIG | sections}
-        merged["source"]["path"] = str(self.images)
+        merged["source"].setdefault("path", str(self.images))
         (self.folder / "agent.yaml").write_text(yaml.safe_dump(merged | {"data_dir": str(self.data_dir)}))
 
     def show(self, frames: np.ndarray[Any, np.dtype[np.uint8]]) -> None:

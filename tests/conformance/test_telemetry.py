@@ -95,7 +95,7 @@ def test_a_capture_leaves_the_device_once_the_hub_has_answered(hub: Hub, agent: 
         captures = agent.data_dir / "captures"
         if not refused:
             hub.wait(lambda: len(device.uploads) >= 4, "captures")
-            assert all(digest_of(upload.image) == upload.digest for upload in device.uploads)
+            assert all(digest_of(upload.content) == upload.digest for upload in device.uploads)
             assert device.uploads[0].reason == "control" and device.uploads[0].predicted
         else:
             agent.wait(lambda: len(agent.logged("the hub refuses a capture, dropped")) >= 4, "refusals")

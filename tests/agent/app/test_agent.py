@@ -22,7 +22,7 @@ from edge_agent.app.watch import Watcher
 from edge_agent.core.budget import Budget
 from edge_agent.core.config import SpoolConfig, StreamsConfig
 from edge_agent.core.errors import AgentError, Permanent, Restart
-from edge_agent.core.model import Frame, Happening, Outcome
+from edge_agent.core.model import Happening, Observation, Outcome
 from edge_agent.core.ports import StreamStats
 from edge_agent.update.record import Effect
 from protos.contract.telemetry import Lane
@@ -135,8 +135,8 @@ class Dated(FakeSource):
         super().__init__([PIXELS] * 3)
         self._at = datetime.fromtimestamp(at_s, UTC)
 
-    def frames(self) -> Iterator[Frame]:
-        for frame in super().frames():
+    def observations(self) -> Iterator[Observation]:
+        for frame in super().observations():
             yield replace(frame, captured_at=self._at)
 
 

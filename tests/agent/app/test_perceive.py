@@ -1,3 +1,4 @@
+import json
 from random import Random
 
 import numpy as np
@@ -6,37 +7,39 @@ from numpy.typing import NDArray
 
 from edge_agent.app import keep
 from edge_agent.app.keep import Keeper
+from edge_agent.app.latest import latest
 from edge_agent.app.meter import RING, Meter
 from edge_agent.app.perceive import FAILING, Active, Perceiver
 from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig, SpoolConfig
 from edge_agent.core.errors import InferenceError
-from edge_agent.core.model import Capture, Frame
+from edge_agent.core.model import Capture, Observation
 from edge_agent.decide.policy import Policy
-from edge_agent.infer.classifier import Classifier
+from edge_agent.infer.model import Model
+from edge_agent.infer.runtimes import load
 from protos.contract.ids import digest_of
+from protos.contract.manifest import Format
 from protos.contract.telemetry import Lane
 from tests.agent import models
 from tests.agent.clocks import ManualClock
 from tests.agent.fakes import Answer, FakeCaptures, FakeRuntime
 from tests.agent.fakes_spool import MemorySpool
+from tests.agent.kinds import KINDS
 
 CLOCK = ManualClock()
 
 
-def frame(value: int = 100) -> Frame:
+def frame(value: int = 100) -> Observation:
     pixels = np.full((models.SIDE, models.SIDE, 3), value, np.uint8)
-    return Frame(pixels=pixels, captured_at=CLOCK.now(), source="cam", name="a.png", key=7)
+    return Observation(content=pixels, captured_at=CLOCK.now(), source="cam", name="a.png", key=7)
 
 
 def active(answer: Answer | None = None, *, name: bytes = b"one", control_rate: float = 0.0) -> Active:
     manifest = models.files().manifest
     digest = digest_of(name)
-    policy = Policy(
-        manifest.classification, CaptureConfig(control_rate=control_rate), Random(1), Budget(1000, CLOCK), model=digest
-    )
+    policy = Policy(manifest.output, CaptureConfig(control_rate=control_rate), Random(1), Budget(1000, CLOCK), model=digest)
     runtime = FakeRuntime(answer=answer or (lambda tensor: np.array([9, 0, 0, 0], np.float32)))
-    return Active(digest=digest, classifier=Classifier(manifest, runtime), policy=policy, meter=Meter())
+    return Active(digest=digest, loaded=Model(manifest, runtime), policy=policy, meter=Meter())
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_a_frame_whose_model_ended_because_another_took_its_place_is_seen_by_tha
 
 def test_a_frame_that_cannot_be_used_is_counted_and_the_next_one_is_seen(perceiver: Perceiver) -> None:
     perceiver.swap(active())
-    bad = Frame(pixels=np.zeros((4, 4), np.uint8), captured_at=CLOCK.now(), source="cam")
+    bad = Observation(content=np.zeros((4, 4), np.uint8), captured_at=CLOCK.now(), source="cam")
     assert perceiver.see(bad) is None
     assert perceiver.see(frame()) is not None
     assert (perceiver.bad_frames, perceiver.total.errors) == (1, 0)
@@ -206,3 +209,37 @@ def test_latencies_are_of_the_last_ones_only() -> None:
         meter.succeeded(1.0)
     assert meter.latency_ms() == (1.0, 1.0)
     assert meter.vitals().inferences == 2 * RING
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_said_last_is_there_whole(perceiver: Perceiver, kind: str) -> None:
+    assert latest(perceiver.last) is None
+    one = KINDS[kind]
+    files = one.files()
+    policy = Policy(one.output, CaptureConfig(control_rate=0.0), Random(1), Budget(0, CLOCK), model=digest_of(b"m"))
+    model = Model(files.manifest, load(Format.ONNX, files.model))
+    perceiver.swap(Active(digest=digest_of(b"m"), loaded=model, policy=policy, meter=Meter()))
+    outcome = perceiver.see(Observation(content=one.contents[0], captured_at=CLOCK.now(), source="s", name="f#1"))
+    told = latest(perceiver.last)
+    assert outcome is not None and told is not None
+    assert told == json.loads(json.dumps(told, allow_nan=False))
+    assert (told["label"], told["value"], told["name"]) == (outcome.label_name, outcome.value, "f#1")
+    assert ("ranked" in told, "values" in told) == (kind == "rankings", kind == "forecasts")
+    if kind == "forecasts":
+        assert list(told["values"]) == ["speed+1", "speed+2"] and told["values"]["speed+2"] == told["value"]
+    assert len(told.get("boxes", ())) == (told["value"] if kind == "detections" else 0)
+
+
+def test_a_capture_that_the_hub_would_not_take_costs_the_frame_and_not_the_record(
+    perceiver: Perceiver, keeper: Keeper, spool: MemorySpool, captures: FakeCaptures
+) -> None:
+    one = KINDS["rows"]
+    files = one.files()
+    policy = Policy(one.output, CaptureConfig(control_rate=1.0), Random(1), Budget(9, CLOCK), model=digest_of(b"m"))
+    model = Model(files.manifest, load(Format.ONNX, files.model))
+    perceiver.swap(Active(digest=digest_of(b"m"), loaded=model, policy=policy, meter=Meter()))
+    for content in ({"age": 1.0, "note": "x" * (5 << 20)}, one.contents[0]):
+        perceiver.see(Observation(content=content, captured_at=CLOCK.now(), source="s"))
+    finish(keeper)
+    assert sorted(told(spool)) == [False, True]
+    assert captures.count() == 1

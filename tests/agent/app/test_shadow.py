@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from edge_agent.core.errors import BadModel, InferenceError
 from edge_agent.core.model import Outcome, Prediction
 from edge_agent.update.slots import Slot
 from protos.contract.ids import Digest, digest_of
+from protos.contract.manifest import Manifest
+from protos.contract.outputs import Values
 from protos.contract.twin import Challenger, ModelAssignment, ShadowReport
 from tests.agent import models
 from tests.agent.app.test_perceive import CLOCK, active, finish, frame, told
@@ -25,6 +28,7 @@ from tests.agent.app.test_threads import wait_until
 from tests.agent.fakes import Answer, FakeCaptures, FakeRuntime
 from tests.agent.fakes_spool import MemorySpool
 from tests.agent.infer.test_remote import children
+from tests.agent.kinds import KINDS
 
 CHAMPION, RIVAL = digest_of(b"champion"), digest_of(b"rival")
 MODEL = ModelAssignment(name=models.files().manifest.name, version=2, manifest_digest=RIVAL, manifest_size_bytes=1)
@@ -42,7 +46,7 @@ def seen(
     outcome = Outcome(
         captured_at=CLOCK.now(), model=model, label=label, confidence=0.9, latency_ms=2.0, captured=captured, label_name="x"
     )
-    return Seen(frame=frame(value), prediction=prediction, outcome=outcome, labels=labels)
+    return Seen(observation=frame(value), prediction=prediction, outcome=outcome, labels=labels)
 
 
 class Loaded(FakeRuntime):
@@ -58,10 +62,17 @@ class Ring:
     """A match whose kept disagreements are listed."""
 
     def __init__(
-        self, answer: Answer, *, share: float = 1.0, time: float = 1.0, chance: Callable[[], float] = lambda: 0.0
+        self,
+        answer: Answer,
+        *,
+        share: float = 1.0,
+        time: float = 1.0,
+        chance: Callable[[], float] = lambda: 0.0,
+        manifest: Manifest | None = None,
     ) -> None:
         self.kept: list[Seen] = []
-        self.runtime = Loaded(answer=answer)
+        manifest = manifest or models.files().manifest
+        self.runtime = Loaded(manifest.input.shape, answer=answer)
 
         def keep(frame: Seen, told: Callable[[bool], None]) -> None:
             self.kept.append(frame)
@@ -69,7 +80,7 @@ class Ring:
 
         self.match = Match(
             RIVAL,
-            models.files().manifest,
+            manifest,
             self.runtime,  # type: ignore[arg-type]  # as much of it as a match needs
             Challenger(model=MODEL, share=share, max_share_of_time=time),
             ShadowReport(model=MODEL, since=CLOCK.now()),
@@ -181,6 +192,24 @@ def test_what_cannot_be_compared_says_why_for_as_long_as_that_is_so(rings: list[
     ring.match.show(seen(1))
     wait_until(lambda: ring.report.frames == 1)
     assert ring.report.problem == ""
+
+
+def test_numbers_are_compared_by_the_bins_of_the_model_that_runs(rings: list[Ring]) -> None:
+    """A model that is trained anew has bins of its own: by their names no two could ever be compared."""
+    kind = KINDS["forecasts"]
+    assert isinstance(kind.output, Values)
+    manifest = kind.files().manifest
+    own = replace(manifest, output=replace(kind.output, edges=(45.0, 47.0, 49.0, 51.0)))
+    rings.append(ring := Ring(lambda tensor: np.array([0, 0.5], np.float32), manifest=own))  # 57.5 in two steps
+    look = seen(2, labels=kind.output.labels)  # bins of the champion: 2 is 50..60
+    observation = replace(look.observation, content=kind.contents[0])
+    for label in (2, 1, 3):
+        prediction = replace(look.prediction, label=label, value=0.0)
+        ring.show(replace(look, observation=observation, prediction=prediction, output=kind.output))
+    assert (ring.report.problem, ring.report.frames, ring.report.agreed) == ("", 3, 1)
+    other = replace(kind.output, names=("rpm+1", "rpm+2"))
+    ring.match.show(replace(look, observation=observation, output=other))
+    assert ring.report.problem == "it knows other classes than the model that runs"
 
 
 # -- with the perceiver, the keeper and a worker ----------------------------------------------------------------------------

@@ -448,3 +448,23 @@ def test_a_window_that_says_it_is_complete_is_after_any_kill(tmp_path: Path) -> 
         assert window.readings == sum(window.start <= at < window.end for at in readings)
     assert max(Counter(window.start for window in complete).values()) == 1
     assert len(complete) > 8 and torn
+
+
+def test_values_are_told_in_windows_and_readings_without_one_do_not_count(
+    tmp_path: Path, spool: MemorySpool, clock: Clock
+) -> None:
+    text = """
+    streams:
+      forecasts:
+        window: {kind: tumbling, size_s: 10}
+        aggregates: {mean: mean(value), most: max(value), n: count}
+        condition: most > 4
+    """
+    streams = streaming_with(tmp_path, spool, clock, text)
+    for i in range(20):
+        streams.append(reading(clock.now(), value=None if i % 2 else float(i)))
+        clock.advance(1)
+        streams.tick()
+    (window,) = windows(spool)
+    assert window.values == (("mean", 4.0), ("most", 8.0), ("n", 10.0))
+    assert [event.kind for event in events(spool)] == ["stream.forecasts"]

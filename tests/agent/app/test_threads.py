@@ -23,6 +23,7 @@ from edge_agent.core.config import SpoolConfig
 from edge_agent.core.errors import Corrupt, LinkDown, Refused, SourceUnavailable
 from edge_agent.core.model import Capture
 from protos.contract.ids import digest_of
+from protos.contract.inputs import SampleKind
 from tests.agent.app.test_perceive import active
 from tests.agent.fakes import FakeCaptures, FakeSource
 from tests.agent.fakes_spool import MemorySpool
@@ -88,7 +89,7 @@ class Breaking(FakeSource):
     def frames(self):  # type: ignore[no-untyped-def]
         if self._faults:
             raise self._faults.pop(0)
-        yield from super().frames()
+        yield from super().observations()
 
 
 @pytest.mark.parametrize("fault", [SourceUnavailable("camera is gone"), RuntimeError("a bug")])
@@ -105,7 +106,8 @@ def test_a_source_that_breaks_is_opened_again(fault: Exception) -> None:
 def capture(name: str) -> Capture:
     data = name.encode()
     return Capture(
-        digest=digest_of(data), png=data, captured_at=datetime.now(UTC), source="cam", name=name, reason="control",
+        digest=digest_of(data), content=data, kind=SampleKind.IMAGE, captured_at=datetime.now(UTC), source="cam", name=name,
+        reason="control",
         model=digest_of(b"m"), predicted="car", confidence=0.5,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ def test_captures_wait_while_the_budget_is_used_up_and_go_on_once_it_refills() -
     clock, captures, hub = ManualClock(), FakeCaptures(), FakeHub([])
     for name in "abc":
         captures.add(capture(name))
-    size = len(capture("a").png) + UPLOAD_BYTES
+    size = len(capture("a").content) + UPLOAD_BYTES
     budget = Budget(size + 1, clock)  # one, and the second on credit
     uploader = Uploader(captures, lambda: hub, Backoff(0.001, 0.001), budget)
     thread = threading.Thread(target=uploader.run)

@@ -73,3 +73,26 @@ def test_an_empty_section_means_its_defaults_and_takes_nothing_back(tmp_path: Pa
 def test_a_variable_that_is_no_yaml_is_named() -> None:
     with pytest.raises(ConfigError, match="EDGE_AGENT__SOURCE__PATH"):
         config.load(None, {"EDGE_AGENT__SOURCE__PATH": "[oops"})
+
+
+@pytest.mark.parametrize("kind", ["table", "lines", "series"])
+@pytest.mark.parametrize("sent", ["{path: /etc/shadow}", "{kind: KIND}"])
+def test_the_hub_cannot_say_which_file_of_lines_is_read(tmp_path: Path, kind: str, sent: str) -> None:
+    """Lines that are kept are uploaded: whoever signs settings could read any file."""
+    own, overlay = tmp_path / "agent.yaml", tmp_path / "overlay.yaml"
+    own.write_text(f"source: {{kind: {kind}, path: /var/log/own.txt}}")
+    overlay.write_text(f"source: {sent.replace('KIND', kind)}")
+    with pytest.raises(ConfigError, match="cannot be set by a configuration from the hub for a source of kind"):
+        config.load(own, {}, overlay=overlay)
+    own.write_text("source: {kind: folder, path: /a}")
+    overlay.write_text(f"source: {{kind: {kind}, path: /etc/shadow}}")
+    with pytest.raises(ConfigError, match=r"'source\.kind' cannot be set"):
+        config.load(own, {}, overlay=overlay)
+
+
+def test_the_hub_may_set_what_is_done_with_the_lines(tmp_path: Path) -> None:
+    own, overlay = tmp_path / "agent.yaml", tmp_path / "overlay.yaml"
+    own.write_text("source: {kind: series, path: /a, time_column: t, series: {steps: 5}}")
+    overlay.write_text("source: {fps: 3, series: {steps: 7, step_s: 1.0}}")
+    loaded = config.load(own, {}, overlay=overlay).source
+    assert (loaded.fps, loaded.series.steps, loaded.series.step_s, loaded.path) == (3.0, 7, 1.0, "/a")

@@ -1,5 +1,7 @@
 """What is uncertain, what is kept, and how much of it."""
 
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
@@ -8,15 +10,16 @@ import pytest
 
 from edge_agent.core.budget import Budget
 from edge_agent.core.config import CaptureConfig
-from edge_agent.core.model import Frame, Prediction
+from edge_agent.core.model import Observation, Prediction
 from edge_agent.decide.policy import CONTROL, UNCERTAIN, Policy
 from protos.contract.ids import digest_of
-from protos.contract.manifest import ClassificationSpec
+from protos.contract.outputs import Classification
+from protos.contract.telemetry import MAX_VALUE
 from tests.agent.clocks import ManualClock
 
-SPEC = ClassificationSpec(labels=("a", "b"), min_confidence=0.7)
+SPEC = Classification(labels=("a", "b"), min_confidence=0.7)
 MODEL = digest_of(b"manifest")
-FRAME = Frame(pixels=np.zeros((2, 2, 3), np.uint8), captured_at=datetime(2025, 1, 1, tzinfo=UTC), source="s", key=77)
+FRAME = Observation(content=np.zeros((2, 2, 3), np.uint8), captured_at=datetime(2025, 1, 1, tzinfo=UTC), source="s", key=77)
 
 
 def prediction(confidence: float) -> Prediction:
@@ -34,6 +37,12 @@ def test_an_outcome_carries_what_was_seen_and_decided() -> None:
     assert (outcome.model, outcome.label, outcome.frame_key, outcome.latency_ms) == (MODEL, 1, 77, 1.5)
     assert outcome.captured
     assert outcome.uncertain
+
+
+@pytest.mark.parametrize(("value", "told"), [(None, None), (2.5, 2.5), (1e300, MAX_VALUE), (-math.inf, -MAX_VALUE)])
+def test_the_value_is_told_as_far_as_the_wire_holds_it(value: float | None, told: float | None) -> None:
+    outcome, _ = policy().decide(FRAME, replace(prediction(0.9), value=value))
+    assert outcome.value == told
 
 
 @pytest.mark.parametrize(("confidence", "uncertain"), [(0.69, True), (0.7, False), (1.0, False)])

@@ -1,10 +1,12 @@
 """Captures wait on disk, whole or not at all, until the hub has them."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -16,6 +18,7 @@ from edge_agent.core.ports import Captures
 from edge_agent.decide import store
 from edge_agent.decide.store import CaptureFolder
 from protos.contract.ids import digest_of
+from protos.contract.inputs import SampleKind
 from tests.agent.fakes import FakeCaptures
 
 BUDGET = 100_000
@@ -26,7 +29,8 @@ def capture(number: int, size: int = 1000) -> Capture:
     png = number.to_bytes(4, "big") * (size // 4)
     return Capture(
         digest=digest_of(png),
-        png=png,
+        content=png,
+        kind=SampleKind.IMAGE,
         captured_at=datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=number, microseconds=123),
         source="yard",
         name=f"yard/{number}.png",
@@ -179,3 +183,31 @@ def test_adding_and_removing_from_two_threads_loses_nothing(tmp_path: Path) -> N
     assert len(seen) == 60
     assert captures.count() == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_picture_comes_back_with_its_kind(make: Maker) -> None:
+    captures = make(BUDGET)
+    kept = [replace(capture(i), kind=kind) for i, kind in enumerate(SampleKind)]
+    assert all(map(captures.add, kept))
+    assert list(captures.pending(10)) == kept
+
+
+def test_kinds_survive_a_restart_and_what_was_half_written_does_not(tmp_path: Path) -> None:
+    folder = CaptureFolder(tmp_path, BUDGET)
+    row = replace(capture(1), kind=SampleKind.ROW)
+    folder.add(row)
+    (tmp_path / "00000000000009-aa.sample").write_bytes(b"alone")
+    again = CaptureFolder(tmp_path, BUDGET)
+    assert list(again.pending(9)) == [row]
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json", ".sample"]
+    again.remove(row.digest)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_capture_of_an_older_agent_is_a_picture(tmp_path: Path) -> None:
+    CaptureFolder(tmp_path, BUDGET).add(capture(1))
+    (sidecar,) = tmp_path.glob("*.json")
+    told = json.loads(sidecar.read_bytes())
+    del told["kind"]
+    sidecar.write_text(json.dumps(told))
+    assert list(CaptureFolder(tmp_path, BUDGET).pending(9)) == [capture(1)]

@@ -64,14 +64,14 @@ def test_another_number_of_classes_is_refused(model: ModelFiles) -> None:
         golden.check(FakeRuntime(classes=5), model.manifest, model.golden)
     five = golden.make([np.zeros((12, 12, 3), np.uint8)], FakeRuntime(classes=5), SPEC)
     wrong = bundle(model.model, Format.ONNX, five)
-    with pytest.raises(BadModel, match="golden set has 5 classes, the manifest 4"):
+    with pytest.raises(BadModel, match="outputs of 5 values, the manifest of 4"):
         golden.check(FakeRuntime(classes=5), wrong.manifest, five)
 
 
 def test_frames_of_any_size_go_through_the_models_own_preprocessing() -> None:
     frames = list(np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3), np.uint8))
     made = golden.make(frames, FakeRuntime(), SPEC)
-    assert (made.count, made.height, made.width, made.classes) == (2, 50, 70, 4)
+    assert (made.count, made.height, made.width, made.size) == (2, 50, 70, 4)
     assert golden.check(FakeRuntime(), bundle(b"x", Format.ONNX, made).manifest, made).error == 0
 
 

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.infer.postprocess import classify
-from protos.contract.manifest import ClassificationSpec
+from protos.contract.outputs import Classification
 
-SPEC = ClassificationSpec(labels=("a", "b", "c"))
+SPEC = Classification(labels=("a", "b", "c"))
 
 
 @given(values=st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=3, max_size=3), temperature=st.floats(1e-3, 1e3))
 def test_the_largest_of_any_finite_logits_wins_with_its_softmax(values: list[float], temperature: float) -> None:
-    spec = ClassificationSpec(labels=SPEC.labels, temperature=temperature)
+    spec = Classification(labels=SPEC.labels, temperature=temperature)
     logits = np.array(values, np.float32)
     prediction = classify(logits, spec, 1.0)
     assert prediction.label == int(logits.argmax())
@@ -24,7 +24,7 @@ def test_the_largest_of_any_finite_logits_wins_with_its_softmax(values: list[flo
 def test_temperature_makes_it_less_sure_and_changes_no_label() -> None:
     logits = np.array([1.0, 3.0, 2.0], np.float32)
     sharp, soft = (
-        classify(logits, ClassificationSpec(labels=SPEC.labels, temperature=temperature), 2.5) for temperature in (1.0, 4.0)
+        classify(logits, Classification(labels=SPEC.labels, temperature=temperature), 2.5) for temperature in (1.0, 4.0)
     )
     assert sharp.label == soft.label == 1
     assert soft.confidence < sharp.confidence

@@ -9,15 +9,15 @@ from PIL import Image
 
 from edge_agent.core.errors import BadFrame
 from edge_agent.infer.preprocess import preprocess, preprocess_batch
-from protos.contract.manifest import Layout, PreprocessSpec
+from protos.contract.inputs import ImageInput, Layout
 from tests.agent.models import SPEC
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> PreprocessSpec:
+def specs(draw: st.DrawFn) -> ImageInput:
     channels = draw(st.sampled_from((1, 3)))
     side = st.integers(1, 40)
-    return PreprocessSpec(
+    return ImageInput(
         width=draw(side),
         height=draw(side),
         channels=channels,
@@ -33,7 +33,7 @@ def pictures(draw: st.DrawFn) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def straightforward(pixels: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float64]:
+def straightforward(pixels: NDArray[np.uint8], spec: ImageInput) -> NDArray[np.float64]:
     """Step by step, in double precision, as the manifest's documentation says it."""
     image = Image.fromarray(pixels)
     if spec.channels == 1:
@@ -46,9 +46,7 @@ def straightforward(pixels: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[
 
 @settings(max_examples=80, deadline=None)
 @given(pixels=pictures(), spec=specs())
-def test_it_equals_the_straightforward_way_for_every_size_layout_and_depth(
-    pixels: NDArray[np.uint8], spec: PreprocessSpec
-) -> None:
+def test_it_equals_the_straightforward_way_for_every_size_layout_and_depth(pixels: NDArray[np.uint8], spec: ImageInput) -> None:
     tensor = preprocess(pixels, spec)
     assert tensor.shape == spec.shape
     assert tensor.dtype == np.float32
@@ -58,8 +56,8 @@ def test_it_equals_the_straightforward_way_for_every_size_layout_and_depth(
 
 @settings(max_examples=20, deadline=None)
 @given(spec=specs(), seed=st.integers(0, 100))
-def test_a_frame_of_the_models_size_is_never_resampled(spec: PreprocessSpec, seed: int) -> None:
-    plain = PreprocessSpec(
+def test_a_frame_of_the_models_size_is_never_resampled(spec: ImageInput, seed: int) -> None:
+    plain = ImageInput(
         width=spec.width, height=spec.height, channels=3, layout=Layout.NHWC, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
     )
     pixels = np.random.default_rng(seed).integers(0, 256, (spec.height, spec.width, 3), np.uint8)
@@ -75,7 +73,7 @@ def test_shrinking_antialiases() -> None:
 
 
 def test_grey_is_the_bt_601_luma() -> None:
-    spec = PreprocessSpec(width=3, height=1, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,))
+    spec = ImageInput(width=3, height=1, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,))
     primaries = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
     np.testing.assert_allclose(preprocess(primaries, spec).reshape(-1), (0.299, 0.587, 0.114), atol=0.5 / 255)
 

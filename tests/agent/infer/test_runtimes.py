@@ -245,7 +245,7 @@ def test_the_models_that_runtimes_warm_up_with_swap_two_values(name: str) -> Non
 
 def test_asking_what_is_available_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from edge_agent.infer import canary, classifier, golden, onnx, preprocess, runtimes, tflite;"
+        "import sys; from edge_agent.infer import canary, golden, model, onnx, preprocess, runtimes, tflite;"
         "runtimes.available(); print(*{name.partition('.')[0] for name in sys.modules})"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

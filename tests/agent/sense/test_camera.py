@@ -18,9 +18,10 @@ import pytest
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SourceConfig
 from edge_agent.core.errors import ConfigError, SourceUnavailable
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 from edge_agent.sense.camera import CameraSource
 from tests.agent.clocks import ManualClock
+from tests.agent.sense.seen import pixels
 from tests.agent.sense.videos import picture, write_video
 
 DEADLINE_S = 60
@@ -30,8 +31,8 @@ def camera(path: str, **settings: object) -> CameraSource:
     return CameraSource(SourceConfig(kind="camera", path=path, **{"fps": 0.0, **settings}), SystemClock())  # type: ignore[arg-type]
 
 
-def red(frame: Frame) -> int:
-    return round(float(frame.pixels[:, :, 0].mean()))
+def red(frame: Observation) -> int:
+    return round(float(pixels(frame)[:, :, 0].mean()))
 
 
 class Stream:
@@ -86,18 +87,18 @@ def streaming() -> Iterator[Stream]:
 
 
 def test_a_video_file_gives_its_frames_in_order_as_rgb(tmp_path: Path) -> None:
-    frames = list(camera(str(write_video(tmp_path / "lane.avi", 5))).frames())
-    assert [frame.pixels.shape for frame in frames] == [(48, 64, 3)] * 5
+    frames = list(camera(str(write_video(tmp_path / "lane.avi", 5))).observations())
+    assert [pixels(frame).shape for frame in frames] == [(48, 64, 3)] * 5
     for i, frame in enumerate(frames):
         assert abs(red(frame) - 40 * i) < 12
-        assert frame.pixels[:, :, 2].mean() < 20
+        assert pixels(frame)[:, :, 2].mean() < 20
         assert frame.source == "lane"
 
 
 def test_a_live_stream_gives_its_newest_picture_and_drops_the_rest() -> None:
     with streaming() as stream:
         source = camera(stream.url, name="gate")
-        frames = source.frames()
+        frames = source.observations()
         assert red(next(frames)) < 12
         stream.wait_for_more(100)  # dark ones, which nobody takes
         stream.level = 5
@@ -110,26 +111,26 @@ def test_a_live_stream_gives_its_newest_picture_and_drops_the_rest() -> None:
 def test_an_unplugged_camera_is_unavailable_and_comes_back() -> None:
     with streaming() as stream:
         source = camera(stream.url)
-        frames = source.frames()
+        frames = source.observations()
         next(frames)
         stream.unplugged.set()
         with pytest.raises(SourceUnavailable, match="gives no more frames"):
             list(frames)
         stream.unplugged.clear()
-        assert next(source.frames()).pixels.shape == (48, 64, 3)
+        assert pixels(next(source.observations())).shape == (48, 64, 3)
         source.close()
 
 
 @pytest.mark.parametrize("path", ["/dev/video97", "97", "/nowhere/video.mp4"])
 def test_a_missing_camera_is_unavailable(path: str) -> None:
     with pytest.raises(SourceUnavailable, match=f"cannot open {path}"):
-        next(camera(path).frames())
+        next(camera(path).observations())
 
 
 def test_a_file_that_is_no_video_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
     with pytest.raises(SourceUnavailable, match="a.mp4"):
-        next(camera(str(tmp_path / "a.mp4"), loop=True).frames())
+        next(camera(str(tmp_path / "a.mp4"), loop=True).observations())
 
 
 def test_each_failure_doubles_the_wait_before_the_next_try_and_a_close_ends_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,13 +139,13 @@ def test_each_failure_doubles_the_wait_before_the_next_try_and_a_close_ends_it(c
     with caplog.at_level(logging.WARNING, "edge_agent.sense.camera"):
         for _ in range(9):
             with pytest.raises(SourceUnavailable):
-                next(source.frames())
+                next(source.observations())
             clock.advance(1000)
     assert [record.__dict__["retry_in_s"] for record in caplog.records] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     with pytest.raises(SourceUnavailable):
-        next(source.frames())
+        next(source.observations())
     with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(list, source.frames())  # the clock stands still: it would wait 30 s
+        waiting = reader.submit(list, source.observations())  # the clock stands still: it would wait 30 s
         source.close()
         assert waiting.result(DEADLINE_S) == []
 
@@ -152,7 +153,7 @@ def test_each_failure_doubles_the_wait_before_the_next_try_and_a_close_ends_it(c
 def test_a_password_in_the_address_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     source = camera("rtsp://admin:s3cret/x@127.0.0.1:1/stream?token=t0p")
     with caplog.at_level(logging.DEBUG), pytest.raises(SourceUnavailable) as refused:
-        next(source.frames())
+        next(source.observations())
     shown = str(refused.value) + "".join(str(record.__dict__) for record in caplog.records)
     assert "rtsp://127.0.0.1:1/stream" in shown
     assert "s3cret" not in shown
@@ -161,7 +162,7 @@ def test_a_password_in_the_address_is_not_shown(caplog: pytest.LogCaptureFixture
 
 def test_a_password_with_a_question_mark_is_not_shown_either() -> None:
     with pytest.raises(SourceUnavailable) as refused:
-        next(camera("rtsp://admin:s3c?ret@127.0.0.1:1/stream").frames())
+        next(camera("rtsp://admin:s3c?ret@127.0.0.1:1/stream").observations())
     assert not any(word in str(refused.value) for word in ("admin", "s3c", "ret@"))
 
 
@@ -177,8 +178,8 @@ def test_opencv_keeps_to_one_thread() -> None:
 
 
 def test_pixels_are_the_callers_own(tmp_path: Path) -> None:
-    frames = camera(str(write_video(tmp_path / "a.avi", 3))).frames()
+    frames = camera(str(write_video(tmp_path / "a.avi", 3))).observations()
     first = next(frames)
-    kept = first.pixels.copy()
+    kept = pixels(first).copy()
     next(frames)
-    assert np.array_equal(first.pixels, kept)
+    assert np.array_equal(pixels(first), kept)

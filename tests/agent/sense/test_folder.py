@@ -14,11 +14,12 @@ from PIL import Image
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import SourceConfig
 from edge_agent.core.errors import BadFrame, SourceUnavailable
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 from edge_agent.sense import decode as decoding
 from edge_agent.sense.decode import decode
 from edge_agent.sense.folder import FolderSource
 from edge_agent.sense.keys import frame_key
+from tests.agent.sense.seen import pixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
 DEADLINE_S = 20
@@ -36,7 +37,7 @@ def put(path: Path, pixels: NDArray[np.uint8] = PIXELS) -> Path:
     return hidden.rename(path)
 
 
-def names(frames: list[Frame]) -> list[str]:
+def names(frames: list[Observation]) -> list[str]:
     return [frame.name for frame in frames]
 
 
@@ -44,16 +45,16 @@ def test_images_come_in_the_order_of_their_paths_with_source_and_key(tmp_path: P
     for name in ("b.png", "a/z.png", "a/y.bmp", "c/d/e.ppm", "A.PNG"):
         put(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
-    frames = list(source(tmp_path, name="gate").frames())
+    frames = list(source(tmp_path, name="gate").observations())
     assert names(frames) == ["A.PNG", "a/y.bmp", "a/z.png", "b.png", "c/d/e.ppm"]
     assert [frame.source for frame in frames] == ["gate", "a", "a", "gate", "c"]
     assert [frame.key for frame in frames] == [frame_key(frame.name) for frame in frames]
-    assert all(np.array_equal(frame.pixels, PIXELS) for frame in frames)
+    assert all(np.array_equal(pixels(frame), PIXELS) for frame in frames)
 
 
 def test_the_folders_own_name_is_the_source_where_none_is_configured(tmp_path: Path) -> None:
     put(tmp_path / "yard" / "a.png")
-    (frame,) = source(tmp_path / "yard").frames()
+    (frame,) = source(tmp_path / "yard").observations()
     assert frame.source == "yard"
 
 
@@ -77,12 +78,12 @@ def test_any_mode_becomes_rgb_bytes(suffix: str, mode: str, tmp_path: Path) -> N
     else:
         image = Image.fromarray(grey).convert(mode)
     image.save(tmp_path / f"a{suffix}")
-    pixels = decode(tmp_path / f"a{suffix}")
-    assert pixels.shape == (9, 7, 3)
-    assert pixels.dtype == np.uint8
-    assert pixels.flags.c_contiguous
+    found = decode(tmp_path / f"a{suffix}")
+    assert found.shape == (9, 7, 3)
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
     if mode != "1":
-        assert np.all(np.abs(pixels.astype(int) - 128) <= 2)
+        assert np.all(np.abs(found.astype(int) - 128) <= 2)
 
 
 def test_sixteen_bit_grey_keeps_its_upper_byte(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_corrupt_files_are_skipped_counted_and_logged_once(tmp_path: Path, caplo
     os.mkfifo(tmp_path / "f.png")  # opening it would wait for ever
     (tmp_path / "g.png").symlink_to("nowhere")
     looped = source(tmp_path, loop=True)
-    frames = looped.frames()
+    frames = looped.observations()
     with caplog.at_level(logging.WARNING, "edge_agent.sense.folder"):
         assert names([next(frames) for _ in range(6)]) == ["a.png", "e.png"] * 3
     looped.close()
@@ -125,9 +126,9 @@ def test_mutated_images_never_raise(tmp_path: Path) -> None:
             mutant[rng.integers(0, len(mutant), 4)] = rng.integers(0, 256, 4)
             (tmp_path / f"m{i}{suffix}").write_bytes(mutant.tobytes())
     read = source(tmp_path)
-    frames = list(read.frames())
+    frames = list(read.observations())
     assert len(frames) + read.skipped == 164
-    assert all(frame.pixels.shape[2] == 3 for frame in frames)
+    assert all(pixels(frame).shape[2] == 3 for frame in frames)
 
 
 def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,13 +141,13 @@ def test_hidden_files_and_folders_are_not_seen(tmp_path: Path) -> None:
     put(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / ".a.png")
     put(tmp_path / ".cache" / "b.png")
-    assert list(source(tmp_path).frames()) == []
+    assert list(source(tmp_path).observations()) == []
 
 
 def test_following_gives_each_new_file_once(tmp_path: Path) -> None:
     put(tmp_path / "b.png")
     following = source(tmp_path, follow=True)
-    frames = following.frames()
+    frames = following.observations()
     with ThreadPoolExecutor(1) as reader:
         assert reader.submit(next, frames).result(DEADLINE_S).name == "b.png"
         for name in ("a.png", "c/d.png", "b2.png"):
@@ -161,7 +162,7 @@ def test_following_gives_each_new_file_once(tmp_path: Path) -> None:
 def test_following_reads_a_name_again_that_went_and_came_back(tmp_path: Path) -> None:
     put(tmp_path / "a.png")
     following = source(tmp_path, follow=True)
-    frames = following.frames()
+    frames = following.observations()
     with ThreadPoolExecutor(1) as reader:
         assert reader.submit(next, frames).result(DEADLINE_S).name == "a.png"
         waiting = reader.submit(next, frames)
@@ -177,9 +178,9 @@ def test_following_reads_a_name_again_that_went_and_came_back(tmp_path: Path) ->
 def test_a_missing_folder_is_unavailable_and_may_come_back(tmp_path: Path) -> None:
     waiting = source(tmp_path / "mount")
     with pytest.raises(SourceUnavailable, match="cannot list .*mount: No such file"):
-        list(waiting.frames())
+        list(waiting.observations())
     put(tmp_path / "mount" / "a.png")
-    assert names(list(waiting.frames())) == ["a.png"]
+    assert names(list(waiting.observations())) == ["a.png"]
 
 
 @pytest.mark.parametrize("content", ["nothing", "only corrupt files"])
@@ -187,13 +188,13 @@ def test_a_loop_over_nothing_readable_is_unavailable_and_does_not_spin(content: 
     if content != "nothing":
         (tmp_path / "a.png").write_bytes(b"corrupt")
     with pytest.raises(SourceUnavailable, match="holds no readable image"):
-        list(source(tmp_path, loop=True).frames())
+        list(source(tmp_path, loop=True).observations())
 
 
 def test_frames_are_paced_and_a_pause_is_not_caught_up(tmp_path: Path) -> None:
     for i in range(4):
         put(tmp_path / f"{i}.png")
-    frames = source(tmp_path, fps=20.0).frames()
+    frames = source(tmp_path, fps=20.0).observations()
     started = time.monotonic()
     assert len(list(frames)) == 4
     assert time.monotonic() - started >= 3 / 20
@@ -203,7 +204,7 @@ def test_close_wakes_a_source_that_waits_for_its_next_frame(tmp_path: Path) -> N
     put(tmp_path / "a.png")
     put(tmp_path / "b.png")
     slow = source(tmp_path, fps=0.001)
-    frames = slow.frames()
+    frames = slow.observations()
     next(frames)
     with ThreadPoolExecutor(1) as reader:
         ended = reader.submit(list, frames)

@@ -20,6 +20,7 @@ from edge_agent.sense.camera import CameraSource
 from edge_agent.sense.folder import FolderSource
 from edge_agent.sense.sources import NoSource, open_source
 from tests.agent.fakes import FakeSource
+from tests.agent.sense.seen import pixels
 from tests.agent.sense.videos import write_video
 
 COUNT = 5
@@ -51,13 +52,13 @@ def make(request: pytest.FixtureRequest) -> Maker:
 
 
 def test_frames_are_contiguous_rgb_bytes_with_a_time_and_a_source(make: Maker, tmp_path: Path) -> None:
-    frames = list(make(tmp_path, False).frames())
+    frames = list(make(tmp_path, False).observations())
     assert len(frames) == COUNT
     for frame in frames:
-        assert frame.pixels.ndim == 3
-        assert frame.pixels.shape[2] == 3
-        assert frame.pixels.dtype == np.uint8
-        assert frame.pixels.flags.c_contiguous
+        assert pixels(frame).ndim == 3
+        assert pixels(frame).shape[2] == 3
+        assert pixels(frame).dtype == np.uint8
+        assert pixels(frame).flags.c_contiguous
         assert frame.captured_at.tzinfo is not None
         assert frame.source
     times = [frame.captured_at for frame in frames]
@@ -66,23 +67,23 @@ def test_frames_are_contiguous_rgb_bytes_with_a_time_and_a_source(make: Maker, t
 
 def test_a_loop_goes_on_beyond_the_end(make: Maker, tmp_path: Path) -> None:
     source = make(tmp_path, True)
-    assert len(list(islice(source.frames(), COUNT * 2 + 1))) == COUNT * 2 + 1
+    assert len(list(islice(source.observations(), COUNT * 2 + 1))) == COUNT * 2 + 1
     source.close()
 
 
 def test_closing_ends_the_frames(make: Maker, tmp_path: Path) -> None:
     source = make(tmp_path, True)
-    frames = source.frames()
+    frames = source.observations()
     next(frames)
     source.close()
     source.close()
     assert len(list(frames)) <= 1
-    assert list(source.frames()) == []
+    assert list(source.observations()) == []
 
 
 def test_a_source_of_nothing_waits_until_it_is_closed() -> None:
     source = NoSource()
-    reader = Thread(target=lambda: list(source.frames()), daemon=True)
+    reader = Thread(target=lambda: list(source.observations()), daemon=True)
     reader.start()
     assert reader.is_alive()
     source.close()
@@ -98,7 +99,7 @@ def test_the_configured_kind_is_opened(kind: str, expected: type) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (SourceConfig(kind="camra", path="x"), "'folder', 'camera' or 'none', got 'camra'"),
+        (SourceConfig(kind="camra", path="x"), "'lines', 'series' and 'none', got 'camra'"),
         (SourceConfig(kind="folder"), "source.path must name a folder"),
         (SourceConfig(kind="camera"), "source.path must name a camera"),
         (SourceConfig(path="x", loop=True, follow=True), "exclude each other"),

@@ -30,7 +30,7 @@ from edge_agent.spool.records import (
 from edge_agent.spool.sqlite import SqliteSpool
 from protos.contract.codec import decode_batch
 from protos.contract.errors import InvalidValue
-from protos.contract.telemetry import MAX_TEXT, Gap, Lane, Mark, Window
+from protos.contract.telemetry import MAX_TEXT, MAX_VALUE, Gap, Lane, Mark, Window
 from tests.agent.clocks import ManualClock
 from tests.agent.fakes_spool import MemorySpool
 from tests.agent.spool.parts import NOW, accounted, happening, held, outcome, summary
@@ -65,6 +65,27 @@ def test_a_window_is_packed_and_unpacked_as_it_was(item: object) -> None:
     assert row_bytes(record) == ROW_OVERHEAD_BYTES + len(pack(record))
     assert (span(record), happened_at(record)) == ((5, 5), NOW)
     assert shifted(record, 3) == replace(record, sequence=2)
+
+
+@pytest.mark.parametrize("value", [None, 0.0, -2.5, MAX_VALUE])
+def test_a_reading_is_packed_and_unpacked_with_its_value(value: float | None) -> None:
+    record = number(replace(outcome(3), value=value, captured=True), 5)
+    packed = pack(record)
+    assert unpack(5, 5, packed) == record
+    assert row_bytes(record) == ROW_OVERHEAD_BYTES + len(packed)
+    assert all(unpack(5, 5, packed[:cut]) is None for cut in range(len(packed)))
+
+
+def test_a_reading_without_a_value_is_packed_as_agents_before_did() -> None:
+    assert len(pack(number(replace(outcome(3), value=1.0), 5))) == len(pack(number(outcome(3), 5))) + 4
+    assert pack(number(outcome(3), 5))[0] == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e39])
+def test_a_value_that_the_wire_cannot_carry_is_refused(spool: Spool, value: float) -> None:
+    with pytest.raises(InvalidValue):
+        spool.append(replace(outcome(), value=value))
+    assert spool.append(replace(outcome(), value=1.5)) == 0
 
 
 def test_what_no_batch_could_carry_is_refused_before_it_is_queued(spool: Spool) -> None:

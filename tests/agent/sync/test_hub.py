@@ -21,6 +21,7 @@ from edge_agent.sync.identity import Identity
 from edge_agent.sync.pace import Pace
 from edge_agent.sync.part import Part
 from protos.contract.ids import digest_of
+from protos.contract.inputs import SampleKind
 from protos.contract.manifest import Blob
 from protos.v1 import artifacts_pb2, artifacts_pb2_grpc, datasets_pb2, datasets_pb2_grpc, trust_pb2, trust_pb2_grpc
 from tests.agent.sync.authority import Authority
@@ -310,7 +311,8 @@ def test_an_identity_without_its_key_is_named(tmp_path: Path, authority: Authori
 def capture() -> Capture:
     return Capture(
         digest=digest_of(b"png"),
-        png=b"png",
+        content=b"png",
+        kind=SampleKind.IMAGE,
         captured_at=datetime(2025, 1, 1, tzinfo=UTC),
         source="gate",
         name="1.png",
@@ -324,11 +326,12 @@ def capture() -> Capture:
 def test_a_capture_is_handed_over_with_its_story(hub: GrpcHub, servicer: Servicer) -> None:
     hub.upload(capture())
     (request,) = servicer.uploads
-    assert (request.digest, request.image, request.captured_at_ms) == (digest_of(b"png"), b"png", 1735689600000)
+    assert request.kind == datasets_pb2.SAMPLE_KIND_IMAGE
+    assert (request.digest, request.content, request.captured_at_ms) == (digest_of(b"png"), b"png", 1735689600000)
     assert (request.source, request.name, request.reason, request.predicted) == ("gate", "1.png", "uncertain", "cat")
 
 
-@pytest.mark.parametrize("change", [{"name": "\udcff.png"}, {"png": b"x" * (9 << 20)}], ids=["name", "size"])
+@pytest.mark.parametrize("change", [{"name": "\udcff.png"}, {"content": b"x" * (9 << 20)}], ids=["name", "size"])
 def test_what_the_wire_cannot_carry_is_refused_at_once_and_blocks_nothing_behind_it(
     hub: GrpcHub, servicer: Servicer, change: dict[str, Any]
 ) -> None:

@@ -25,17 +25,9 @@ from edge_agent.update.surroundings import Anchor, Interlock, Surroundings
 from edge_agent.update.trust import Trust
 from protos.contract import codec
 from protos.contract.ids import Digest, device_id, digest_of, model_name, tenant_id
-from protos.contract.manifest import (
-    Blob,
-    Chunks,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.inputs import ImageInput, Layout
+from protos.contract.manifest import Blob, Chunks, Format, GoldenRef, Manifest, Precision
+from protos.contract.outputs import Classification
 from protos.contract.sources import BlobSource
 from protos.contract.twin import DesiredTwin, Fit, ModelAssignment
 from protos.contract.update import UpdateState
@@ -188,8 +180,8 @@ def release(version: int, *, size: int = 3000) -> Release:
         artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
         format=Format.ONNX,
         precision=Precision.INT8,
-        preprocess=PreprocessSpec(width=8, height=8, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,)),
-        classification=ClassificationSpec(labels=("a", "b")),
+        input=ImageInput(width=8, height=8, channels=1, layout=Layout.NCHW, mean=(0.0,), std=(1.0,)),
+        output=Classification(labels=("a", "b")),
         golden=GoldenRef(blob=Blob(digest=digest_of(golden), size_bytes=len(golden)), tolerance=0.1),
     )
     return Release(version=version, manifest=codec.encode_manifest(manifest), model=model, golden=golden)
