@@ -9,6 +9,7 @@ from cloud_hub.alerting.dispatcher import Dispatcher
 from cloud_hub.alerting.sinks import open_sinks
 from cloud_hub.app import setup
 from cloud_hub.app.alerts import HubItself
+from cloud_hub.app.datasheets import DatasheetProcess
 from cloud_hub.app.monitor import Monitor
 from cloud_hub.app.runner import JobRunner
 from cloud_hub.app.scheduler import Tick
@@ -16,6 +17,7 @@ from cloud_hub.archive.engine import Engine
 from cloud_hub.archive.files import open_files
 from cloud_hub.archive.upkeep import Upkeep
 from cloud_hub.broker.supervisor import open_broker
+from cloud_hub.core import tasks
 from cloud_hub.core.config import HubConfig
 from cloud_hub.core.metrics import HubMetrics
 from cloud_hub.core.model import DriftEpisode
@@ -28,6 +30,7 @@ from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.datasheets import DatasheetService
 from cloud_hub.services.deltas import DeltaService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
@@ -38,6 +41,7 @@ from cloud_hub.services.notices import Outbox
 from cloud_hub.services.packages import PackageService
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
+from cloud_hub.services.reports import ReportService
 from cloud_hub.services.revocation import Revocation
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.shadow import ShadowService
@@ -97,6 +101,7 @@ def assemble(config: HubConfig, config_path: Path | None, *, epoch: int | None =
 
     Raises HubError.
     """
+    tasks.register(config.training.task_files)
     clock = SystemClock()
     steady = SteadyClock(clock)
     database, authority = setup.open_database(config, epoch=epoch), setup.open_authority(config, steady)
@@ -206,6 +211,7 @@ def make_services(
     registry = RegistryService(database, artifacts, clock)
     packages = PackageService(database, artifacts, clock)
     training = TrainingService(database, clock, config.training)
+    datasets = DatasetService(database, artifacts, clock)
 
     def retrain(episode: DriftEpisode) -> str:
         return training.request(episode.model, "drift", f"{episode.device}: {episode.reason}", episode.tenant)
@@ -225,7 +231,9 @@ def make_services(
         rollouts=RolloutService(database, registry, fleet, clock, packages),
         shadows=ShadowService(database, registry, fleet, clock),
         training=training,
-        datasets=DatasetService(database, artifacts, clock),
+        reports=ReportService(database, artifacts),
+        datasets=datasets,
+        datasheets=DatasheetService(datasets.versions, DatasheetProcess(folder)),
         telemetry=TelemetryService(database, clock),
         readings=ReadingsService(database, _engine(config), clock),
         drift=DriftService(database, config.drift, retrain, clock),

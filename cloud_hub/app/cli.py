@@ -56,6 +56,43 @@ def ingest(name: Annotated[str, typer.Option(help="ingest-2 to ingest-16")], con
     replica.ingest(_load(config), name)
 
 
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="Model name.")],
+    version: Annotated[int, typer.Option(help="Of the model.")],
+    dataset: Annotated[str, typer.Option(help="Data set whose samples it looks at.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file: id, name, label, confidence, value, problem.")],
+    config: Config = None,
+    target: Annotated[str, typer.Option(help="Which of its files, as onnx-int8; by default the first.")] = "",
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Only samples without a label.")] = False,
+    label_above: Annotated[
+        float | None, typer.Option(help="Label samples that have none where it is so sure, 0..1; they train, and never judge.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Of a Ray cluster (training.ray_address); 0: this process.")] = 0,
+    tenant_: Annotated[str, typer.Option("--tenant")] = "default",
+) -> None:
+    """Let a version look at a whole data set; needs no running hub."""
+    from cloud_hub.app import scoring
+    from protos.contract.ids import TenantId
+
+    asked = scoring.Asked(
+        model=model,
+        version=version,
+        dataset=dataset,
+        tenant=TenantId(tenant_),
+        target=target,
+        only_unlabelled=unlabelled,
+        workers=workers,
+        floor=label_above,
+    )
+    done = scoring.score(_load(config), asked, out)
+    rate = done.scored.samples / max(done.scored.seconds, 1e-9)
+    print(
+        f"{done.scored.samples} samples in {done.scored.seconds:.1f} s ({rate:.0f}/s), {done.scored.problems} cannot be used;"
+        f" {done.labelled} labelled; {out}"
+    )
+
+
 @ca.command("status")
 def ca_status(config: Config = None) -> None:
     """Say until when the authorities hold, and whether the root key is here."""

@@ -12,23 +12,29 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from cloud_hub.app import logs, setup
+from cloud_hub.app import job_data, logs, setup
+from cloud_hub.app.job_data import JobData
 from cloud_hub.core import config as configuration
 from cloud_hub.core import spec as specs
+from cloud_hub.core import tasks
 from cloud_hub.core.config import HubConfig
 from cloud_hub.core.errors import Conflict, Exhausted, HubError, Invalid, NotFound, NotReady
-from cloud_hub.core.model import JOB_ENDED, Job, JobState, ModelVersion, Principal, Role, Sample
+from cloud_hub.core.model import JOB_ENDED, Job, JobState, ModelVersion, Principal, Role, TrainingStep
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline.progress import Cancelled
+from cloud_hub.services.dataset_versions import VersionService
 from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.packages import PackageService
 from cloud_hub.services.registry import CHAMPION, PublishedVersion, RegistryService
+from cloud_hub.services.reports import ReportService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
@@ -37,11 +43,12 @@ from edge_agent.core import phone_home
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.errors import AgentError
 from protos.contract import codec
-from protos.contract.ids import model_name
+from protos.contract.ids import Digest, model_name
 
 if TYPE_CHECKING:  # importing it loads torch: the environment must be set first
     from cloud_hub.pipeline.clean import RawSample
     from cloud_hub.pipeline.gate import Champion
+    from cloud_hub.pipeline.journal import Journal
     from cloud_hub.pipeline.retrain import Published
 
 log = logging.getLogger(__name__)
@@ -56,14 +63,16 @@ class Worker:
     """What a job touches outside the pipeline: samples in, progress and a version out."""
 
     def __init__(self, config: HubConfig, database: Database, job: Job) -> None:
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
+        self._database = database
         self._artifacts = ArtifactStore(config.data_dir / "artifacts")
         self._registry = RegistryService(database, self._artifacts, clock)
         self._rollouts = RolloutService(
             database, self._registry, FleetService(database, clock), clock, PackageService(database, self._artifacts, clock)
         )
         self._training = TrainingService(database, clock, config.training)
-        self._job = job
+        self._reports = ReportService(database, self._artifacts)
+        self._config, self._job = config, job
         self._who = Principal(role=Role.ADMIN, name=f"job {job.id}", tenant=job.tenant)
         self._parent = os.getppid()
 
@@ -92,42 +101,45 @@ class Worker:
         """None where the gate said no."""
         from cloud_hub.pipeline.retrain import Rejected, retrain
 
+        versions = VersionService(self._database, self._artifacts, self._clock)
+        data = JobData(versions, self._artifacts, job_data.as_begun(spec, folder), self._job.tenant, by=self._who.name)
+        job_data.begin(spec, data.version, folder)
+        self._tell("data", 0.0, f"data set {spec.data.dataset} version {data.version.number}, {data.version.digest}")
+        trigger = f"{self._job.trigger}: {self._job.trigger_detail}"
         result = retrain(
             spec,
-            self._training.training_labels(spec.data.dataset, self._job.tenant),
-            self._samples(spec),
+            data.labels,
+            data.samples(),
             folder=folder,
             reserve=lambda: self._registry.reserve(model_name(spec.name), tenant=self._job.tenant),
             champion=self._champion(spec),
+            unlabelled=data.unlabelled(),
+            old=self._old(spec, versions),
+            about={"dataset": data.lineage(), "job": self._job.id, "trigger": trigger},
+            journal=self._journal(),
+            ray_address=self._config.training.ray_address,
             progress=self._tell,
         )
+        self._reports.put(self._job.id, result.written.page, result.written.document)
         if isinstance(result, Rejected):
             self._tell("verify", 1.0, f"rejected: {result.reason}")
             self._training.finish(self._job.id, JobState.REJECTED, result.reason)
             return None
         return self._publish(result)
 
-    def _samples(self, spec: TrainingSpec) -> "Iterator[RawSample]":
-        """Oldest first, each image read when its turn comes."""
-        from cloud_hub.pipeline.clean import RawSample
+    def _journal(self) -> "Journal":
+        from cloud_hub.pipeline.journal import Journal
 
-        stored = self._training.training_samples(spec.data.dataset, self._job.tenant)
-        for sample in sorted(stored, key=lambda sample: (sample.created_at, sample.id)):
-            try:
-                image = self._artifacts.read(sample.digest)
-            except HubError as error:  # counted by the cleaning report as unreadable
-                log.warning("image cannot be read", extra={"sample": sample.id, "reason": str(error)})
-                image = b""
-            yield RawSample(
-                id=sample.id,
-                digest=sample.digest,
-                image=image,
-                label=sample.label or "",
-                source=source_of(sample, spec.data.take_s),
-                split=sample.split,
-                name=sample.name,
-                group=sample.device or "imported",
-            )
+        id = self._job.id
+        return Journal(partial(self._training.trials, id), partial(self._training.add_trials, id))
+
+    def _old(self, spec: TrainingSpec, versions: VersionService) -> "Iterable[RawSample]":
+        """Samples of the data set that ``train.replay`` names."""
+        again = spec.train.replay
+        if not again.dataset:
+            return ()
+        of = replace(spec, data=replace(spec.data, dataset=again.dataset, version=again.version))
+        return JobData(versions, self._artifacts, of, self._job.tenant, by=self._who.name).samples()
 
     def _champion(self, spec: TrainingSpec) -> "Champion | None":
         """The file most devices run."""
@@ -139,12 +151,25 @@ class Worker:
             return None
         rank = {target: i for i, target in enumerate(spec.targets)}
         variant = min(version.variants, key=lambda variant: rank.get(variant.target, len(rank)))
+        further = spec.train.finetune.mode != "off"
         return Champion(
             version=version.version,
             target=variant.target,
             manifest=codec.decode_manifest(self._artifacts.read(variant.manifest_digest)),
             model=self._artifacts.read(variant.artifact_digest),
+            weights=self._weights(version) if further else b"",
+            files={each.target: self._artifacts.read(each.artifact_digest) for each in version.variants},
         )
+
+    def _weights(self, version: ModelVersion) -> bytes:
+        """Empty where they were not kept: versions of old have none."""
+        kept = version.report.get("weights")
+        if not isinstance(kept, dict) or "digest" not in kept:
+            return b""
+        try:
+            return self._artifacts.read(Digest(kept["digest"]))
+        except NotFound:
+            return b""
 
     def _publish(self, result: "Published") -> ModelVersion:
         package = result.package
@@ -157,7 +182,7 @@ class Worker:
                 task=package.task,
                 variants=package.variants,
                 baseline=package.baseline,
-                report={**result.report, "job": self._job.id, "trigger": f"{self._job.trigger}: {self._job.trigger_detail}"},
+                report=result.report,
                 job_id=self._job.id,
                 tenant=self._job.tenant,
             )
@@ -179,24 +204,19 @@ class Worker:
         else:
             self._tell("publish", 1.0, f"rollout {rollout.id} to {len(rollout.devices)} devices started")
 
-    def _tell(self, stage: str, fraction: float, line: str) -> None:
-        log.info("progress", extra={"job": self._job.id, "stage": stage, "line": line})
+    def _tell(self, stage: str, fraction: float, line: str, step: TrainingStep | None = None) -> None:
+        if line:
+            log.info("progress", extra={"job": self._job.id, "stage": stage, "line": line})
         if os.getppid() != self._parent:
             raise Cancelled("the hub that started this job is gone")
-        if not self._training.progress(self._job.id, stage, fraction, line):
+        if not self._training.progress(self._job.id, stage, fraction, line, step):
             raise Cancelled("the job was cancelled")
-
-
-def source_of(sample: Sample, take_s: int) -> str:
-    """What must not part across splits: a camera's frames of one span of time, or whatever an import called their source."""
-    if sample.captured_at is None or take_s == 0:
-        return sample.source
-    return f"{sample.source} {int(sample.captured_at.timestamp()) // take_s}"
 
 
 def run(config: HubConfig, job_id: str, *, epoch: int | None = None) -> int:
     """Raises NotFound, Conflict where the job is not running, Fenced where the hub that started it no longer leads."""
     _use_threads(config.training.threads)
+    tasks.register(config.training.task_files)
     database = setup.open_database(config, epoch=epoch)
     try:
         training = TrainingService(database, SystemClock(), config.training)

@@ -47,9 +47,12 @@ class Engine:
         return Question(self._open, self._config)
 
     def source(self, paths: list[str]) -> str:
-        """SQL of a table function over these files of the archive, or of a question's own folder; there is at least one."""
+        """SQL of a table function over these files of the archive, or of a question's own folder; there is at least one.
+
+        A column that files of an older hub do not have is NULL there.
+        """
         listed = ", ".join(quoted(path if Path(path).is_absolute() else self._files.root + path) for path in paths)
-        return f"read_parquet([{listed}], hive_partitioning = false)"
+        return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
 
     def _open(self, stack: contextlib.ExitStack) -> tuple[Any, Path]:
         """DuckDB, and a folder of its own. Leaving the stack gives back the place."""

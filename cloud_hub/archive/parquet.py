@@ -39,6 +39,7 @@ SCHEMAS = {
             ("captured", pa.bool_()),
             ("uncertain", pa.bool_()),
             ("frame_key", pa.uint64()),
+            ("value", pa.float32()),  # NULL: none
         ]
     ),
     Kind.WINDOWS: pa.schema(
@@ -111,7 +112,7 @@ def write(kind: Kind, table: pa.Table) -> bytes:
         compression="zstd",
         compression_level=3,
         row_group_size=_ROW_GROUP,
-        use_dictionary=[name for name in names if name not in ("frame_key", "confidence", "latency_ms")],
+        use_dictionary=[name for name in names if name not in ("frame_key", "confidence", "latency_ms", "value")],
         column_encoding={name: "DELTA_BINARY_PACKED" for name in table.schema.names if name in _ASCENDING},
     )
     return out.getvalue()
@@ -123,7 +124,7 @@ def read(data: bytes) -> pa.Table:
 
 def joined(kind: Kind, tables: Sequence[pa.Table]) -> pa.Table:
     """One table, in order."""
-    return ordered(kind, pa.concat_tables([table.cast(SCHEMAS[kind]) for table in tables]))
+    return ordered(kind, pa.concat_tables([_whole(kind, table) for table in tables]))
 
 
 def ordered(kind: Kind, table: pa.Table) -> pa.Table:
@@ -158,6 +159,14 @@ def span_ms(kind: Kind, table: pa.Table) -> tuple[int, int]:
 
 def milliseconds(times: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.asarray(times.cast(pa.int64()))
+
+
+def _whole(kind: Kind, table: pa.Table) -> pa.Table:
+    """In today's columns: those that an older hub did not write are NULL."""
+    for field in SCHEMAS[kind]:
+        if field.name not in table.schema.names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
 
 
 def _ranks(column: pa.ChunkedArray) -> NDArray[Any]:

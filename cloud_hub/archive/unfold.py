@@ -65,6 +65,7 @@ def readings(batches: Sequence[Unfolded]) -> pa.Table:
         "captured": (flags & FLAG_CAPTURED) != 0,
         "uncertain": (flags & FLAG_UNCERTAIN) != 0,
         "frame_key": _joined([part.frame_key for part in parts], "u8"),
+        "value": pa.array(_joined([part.value for part in parts], "f4"), pa.float32(), from_pandas=True),  # NaN is NULL
     }
     return _table(Kind.READINGS, columns)
 

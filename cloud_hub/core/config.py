@@ -164,6 +164,8 @@ class TrainingConfig:
     max_attempts: int = 3
     timeout_s: float = 6 * 3600.0
     poll_s: float = 1.0
+    ray_address: str = ""  # of a Ray cluster for jobs that ask for one; empty: one is begun on this machine
+    task_files: tuple[Path, ...] = ()  # Python files with tasks of our own: code that the hub runs (docs/train.md)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

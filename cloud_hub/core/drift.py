@@ -97,9 +97,13 @@ def baseline_of(
 def compare(counts: Sequence[int], share: Sequence[float], samples: int, *, bound: float) -> Moved:
     """``counts`` of a window against a baseline's ``share`` of ``samples``, over the same bins.
 
-    The window is smoothed towards the baseline: towards uniform it would look drifted wherever the baseline is peaked.
+    The window is smoothed towards the baseline: towards uniform it would look drifted wherever the baseline is peaked. Where
+    both only ever know one bin, as of a confidence that is always 1, nothing can have moved: many readings would tell such a
+    window from the few that the smoothing puts into the other bins.
     """
     readings, bins = sum(counts), len(share)
+    if sum(count > 0 or part > 0 for count, part in zip(counts, share, strict=True)) <= 1:
+        return Moved(psi=0.0, bound=bound)
     expected = (np.asarray(share, dtype=np.float64) * samples + _PRIOR) / (samples + _PRIOR * bins)
     weight = _PRIOR * bins
     seen = (np.asarray(counts, dtype=np.float64) + weight * expected) / (readings + weight)

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from cloud_hub.core.datasets import LabelOrigin
 from cloud_hub.core.rollout_plan import Component, RolloutPlan
+from cloud_hub.core.tasks import Annotation
 from cloud_hub.core.waves import WaveStanding
 from protos.contract.ids import DeviceId, Digest, ModelName, TenantId
+from protos.contract.inputs import SampleKind
 from protos.contract.twin import DesiredTwin, ModelAssignment, PackageAssignment, Presence, ReportedTwin, ShadowReport
 from protos.contract.update import UpdateState
 
@@ -79,7 +82,8 @@ class Variant:
     artifact_digest: Digest
     artifact_size_bytes: int
     golden_digest: Digest
-    accuracy: float  # 0..1, test split, device's runtime
+    score: float  # of ``metric``, test split, device's runtime
+    metric: str  # "accuracy", "rmse"; what it is and whether more of it is better, the task says
     latency_p50_ms: float
     output_error: float  # |variant - student| / |student|, over the test split
     boards: tuple[str, ...] = ()
@@ -140,18 +144,21 @@ class Model:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     name: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # class names in index order, where its annotation has any
     samples: int
     labelled: int
     created_at: datetime
+    kind: SampleKind = SampleKind.IMAGE
+    annotation: Annotation = Annotation.CLASS
+    columns: tuple[str, ...] = ()  # channels or columns that its samples have, as far as they were noted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     id: str
     dataset: str
-    digest: Digest  # of the image file
-    label: str | None
+    digest: Digest  # of the content
+    label: str | None  # as its data set's annotation says; "" where there is none to give
     source: str  # samples that share it never part across splits
     split: str  # "", "train", "val", "test": pinned there
     name: str
@@ -162,6 +169,9 @@ class Sample:
     captured_at: datetime | None
     created_at: datetime
     labelled_at: datetime | None
+    origin: LabelOrigin | None = None  # of the label
+    labelled_by: str = ""  # a user; of a teacher MODEL:VERSION
+    label_confidence: float = 1.0  # 0..1; of a teacher
 
 
 # -- training -----------------------------------------------------------------------------------------------------------
@@ -182,6 +192,18 @@ JOB_ENDED = frozenset({JobState.PUBLISHED, JobState.REJECTED, JobState.FAILED, J
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStep:
+    """Where the training of one network stands."""
+
+    epoch: int  # from 1
+    epochs: int  # at most: it may stop early
+    step: int  # of this epoch, from 1
+    steps: int
+    loss: float  # of this step
+    eta_s: float = 0.0  # until this network is trained, at most; 0: not known yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     id: str
     model: ModelName
@@ -192,6 +214,7 @@ class Job:
     tenant: TenantId = DEFAULT_TENANT
     stage: str = ""
     progress: float = 0.0  # 0..1
+    step: TrainingStep | None = None  # the last that was told; None: no network is being trained
     attempts: int = 0
     reason: str = ""
     published_version: int = 0
@@ -329,6 +352,7 @@ class StoredReading:
     captured: bool
     uncertain: bool
     frame_key: int
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

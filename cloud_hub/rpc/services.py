@@ -6,6 +6,7 @@ from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.datasheets import DatasheetService
 from cloud_hub.services.deltas import DeltaService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
@@ -13,6 +14,7 @@ from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.packages import PackageService
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import RegistryService
+from cloud_hub.services.reports import ReportService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.shadow import ShadowService
 from cloud_hub.services.sources import SourceService
@@ -40,7 +42,9 @@ class Services:
     rollouts: RolloutService
     shadows: ShadowService
     training: TrainingService
+    reports: ReportService
     datasets: DatasetService
+    datasheets: DatasheetService
     telemetry: TelemetryService
     readings: ReadingsService
     drift: DriftService

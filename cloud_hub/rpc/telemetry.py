@@ -110,6 +110,7 @@ def reading_to_pb(reading: StoredReading) -> pb.Reading:
         uncertain=reading.uncertain,
         frame_key=reading.frame_key,
         model_manifest=reading.model,
+        value=reading.value,
     )
 
 

@@ -161,7 +161,7 @@ class ReadingsService:
         first = f" LIMIT {limit}" if limit * _HEAP_ROW_BYTES <= snapshot.memory_bytes // 2 else ""
         sql = (
             "SELECT device, epoch, lane, sequence, epoch_ms(captured_at) AS captured_ms, model, label, confidence, latency_ms, "
-            f"captured, uncertain, frame_key FROM {snapshot.readings} WHERE {snapshot.condition} "
+            f"captured, uncertain, frame_key, value FROM {snapshot.readings} WHERE {snapshot.condition} "
             f"ORDER BY device, captured_at, lane, sequence, epoch{first}"
         )
         labels = _Labels(self._db, self._versions, scope.tenant)
@@ -232,4 +232,5 @@ def _stored(row: Mapping[str, object], labels: _Labels) -> StoredReading:
         captured=values["captured"],
         uncertain=values["uncertain"],
         frame_key=values["frame_key"],
+        value=values["value"],
     )

@@ -190,7 +190,7 @@ class RegistryService:
         meant = (published.name, published.version, published.task, variant.artifact_digest, variant.artifact_size_bytes)
         if said != meant or manifest.golden.blob.digest != variant.golden_digest or len(data) != variant.manifest_size_bytes:
             raise Invalid(f"{where}: the manifest describes something else: {said} instead of {meant}")
-        if manifest.classification.labels != published.baseline.labels:
+        if manifest.output.labels != published.baseline.labels:
             raise Invalid(f"{where}: the manifest's labels are not those of the baseline")
         for blob in (manifest.artifact, manifest.golden.blob):
             if self._artifacts.size(blob.digest) != blob.size_bytes:

@@ -1,14 +1,17 @@
-"""What a sample must be to be taken. Files from outside are hostile until they have been decoded once."""
+"""What a sample must be to be taken. What comes from outside is hostile until it has been decoded once."""
 
 import io
 import threading
-from collections.abc import Sequence
 
 from PIL import Image, UnidentifiedImageError
 
 from cloud_hub.core.errors import Invalid
+from edge_agent.infer.inputs import decode_content, encode_content
+from protos.contract.errors import InvalidMessage, InvalidValue
+from protos.contract.inputs import SampleKind
+from protos.contract.samples import MAX_SAMPLE_BYTES, Window
 
-MAX_IMAGE_BYTES = 4 << 20
+MAX_IMAGE_BYTES = MAX_SAMPLE_BYTES
 MAX_PIXELS = 25_000_000  # 100 MB decoded, and as much again while it is converted
 FORMATS = ("PNG", "JPEG", "PPM", "BMP")
 SPLITS = ("", "train", "val", "test")
@@ -16,6 +19,28 @@ MAX_SCANS = 100  # of a JPEG; each goes over all pixels, and one in use has abou
 MAX_TEXT = 255  # of a label, a source or a file name
 
 _DECODERS = threading.BoundedSemaphore(2)  # at once: a few bytes may unfold to the largest picture, in every thread there is
+
+
+def checked_content(content: bytes, kind: SampleKind) -> tuple[bytes, tuple[str, ...]]:
+    """The content as a data set keeps it, the same bytes for the same values, and the channels or columns it has.
+
+    Raises Invalid saying what is wrong; the caller adds the sample's name.
+    """
+    if kind is SampleKind.IMAGE:
+        check_image(content)
+        return content, ()
+    if not content:
+        raise Invalid(f"an empty {kind.name.lower()}")
+    try:
+        value = decode_content(content, kind)
+        names = value.channels if isinstance(value, Window) else tuple(value) if isinstance(value, dict) else ()
+        for name in names:
+            check_text("a channel or column", name, least=1)
+        if isinstance(value, str) and not value.strip():
+            raise Invalid("an empty text")
+        return encode_content(value), names
+    except (InvalidMessage, InvalidValue) as error:
+        raise Invalid(str(error)[:300]) from error
 
 
 def check_image(image: bytes, formats: tuple[str, ...] = FORMATS) -> None:
@@ -60,10 +85,3 @@ def check_split(split: str) -> None:
     """Raises Invalid."""
     if split not in SPLITS:
         raise Invalid(f"split must be one of {', '.join(repr(known) for known in SPLITS)}, got {split[:32]!r}")
-
-
-def check_label(label: str, dataset: str, labels: Sequence[str]) -> None:
-    """Raises Invalid naming the labels that ``dataset`` knows."""
-    if label not in labels:
-        shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
-        raise Invalid(f"unknown label {label[:64]!r}: data set {dataset} knows {shown}")

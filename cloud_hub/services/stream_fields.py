@@ -24,6 +24,7 @@ class StreamFields:
             "label_name": self._label_names,
             "confidence": lambda: readings.confidence,
             "latency_ms": lambda: readings.latency_ms,
+            "value": lambda: readings.value,
             "uncertain": lambda: (readings.flags & FLAG_UNCERTAIN) != 0,
             "captured": lambda: (readings.flags & FLAG_CAPTURED) != 0,
             "model": lambda: _spread([str(manifest) for _, manifest in readings.models], readings.model),

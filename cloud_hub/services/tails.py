@@ -230,6 +230,7 @@ def _readings(tx: Tx, versions: Versions, tenant: TenantId, device: DeviceId, ba
             captured=row.captured,
             uncertain=row.uncertain,
             frame_key=row.frame_key,
+            value=row.value,
         )
         for row in batch.inferences.rows()
     ]

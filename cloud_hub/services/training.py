@@ -6,33 +6,34 @@ labels that no training has seen; until then they are pending, and what comes to
 
 import builtins
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from cloud_hub.core import cron, pages
+from cloud_hub.core import cron, pages, spec_problems
 from cloud_hub.core import spec as specs
 from cloud_hub.core.config import TrainingConfig
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
+from cloud_hub.core.job_queue import Resources
 from cloud_hub.core.labels import checked_selector
-from cloud_hub.core.model import DEFAULT_TENANT, Job, JobLine, JobState, Principal, Sample
+from cloud_hub.core.model import DEFAULT_TENANT, Job, JobLine, JobState, Principal, TrainingStep
 from cloud_hub.core.pages import FIRST, Page
-from cloud_hub.core.spec import TrainingSpec
-from cloud_hub.services import triggers
+from cloud_hub.services import job_queue as queue
+from cloud_hub.services import spec_check, triggers
 from cloud_hub.store import datasets as dataset_store
-from cloud_hub.store import episodes
 from cloud_hub.store import training as store
+from cloud_hub.store import trials
 from cloud_hub.store.database import Database, Tx
 from edge_agent.core.clock import Clock
 from protos.contract.ids import ModelName, TenantId, model_name
 
 log = logging.getLogger(__name__)
 
-MANUAL, DRIFT, CRON, LABELS = "manual", "drift", "cron", "labels"
 MAX_LINES = 10_000  # kept of a job
 MAX_LINE = 2000  # characters
 
 _FINISHED = (JobState.PUBLISHED, JobState.REJECTED, JobState.FAILED)
-_FIRST = {DRIFT: 0, CRON: 1}  # whose name a job carries that several asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,28 +71,65 @@ class TrainingService:
             stored = _spec(tx, who.tenant, model)
         return StoredSpec(model=stored.model, yaml=stored.yaml, updated_at=stored.updated_at)
 
+    def check_spec(self, who: Principal, yaml: str, *, dataset: bool) -> tuple[str, builtins.list[str]]:
+        """The specification with every default written out ("" where it cannot be used), and all that is wrong with it.
+
+        ``dataset``: look at the data set, too.
+        """
+        spec, problems = spec_problems.find(yaml)
+        if spec is None:
+            return "", problems
+        if dataset:
+            with self._db.read() as tx:
+                problems += spec_check.of_dataset(tx, who, spec)
+        return specs.dump(spec), problems
+
     # -- jobs, for users
 
-    def run(self, who: Principal, model: ModelName) -> Job:
+    def run(self, who: Principal, model: ModelName, resources: Mapping[str, Any] | None = None) -> Job:
         """Queue a job now, whatever the triggers say; one that is queued already is taken over with the newest specification.
 
+        ``resources``: keys of that section of the specification that are other for this job.
+
         Raises:
+            Invalid: these resources cannot be asked for.
             NotFound: the model has no specification.
             NotReady: its data set does not exist.
             Conflict: one is running, on the data and the specification of its start.
         """
         with self._db.write() as tx:
             stored = _spec(tx, who.tenant, model)
+            stored = replace(stored, yaml=queue.with_resources(stored.yaml, resources or {}))
             dataset = triggers.parsed(stored.yaml).data.dataset
             if dataset_store.labels_of(tx, who.tenant, dataset) is None:
                 raise NotReady(f"data set {dataset!r} of model {model} does not exist: create it first")
             active = store.active_job(tx, who.tenant, model)
             if active is None:
-                return self._queue(tx, stored, MANUAL, f"by {who.name}")
+                return triggers.queue(tx, stored, triggers.MANUAL, f"by {who.name}", self._clock.now())
             if active.state is JobState.RUNNING:
                 raise Conflict(f"job {active.id} is training {model} now: wait for its end or cancel it")
             store.set_job(tx, active.id, only=[JobState.QUEUED], spec_yaml=stored.yaml)
             return _job(tx, active.id)
+
+    def retry(self, who: Principal, id: str) -> Job:
+        """A new job on the specification that an ended one had, however it ended.
+
+        Raises:
+            NotFound: there is no such job.
+            NotReady: its data set does not exist any more.
+            Conflict: it has not ended, or another job of its model is queued or running.
+            Invalid: this hub cannot use its specification.
+        """
+        with self._db.write() as tx:
+            job = _job(tx, id, who.tenant)
+            active = store.active_job(tx, who.tenant, job.model)
+            if active is not None:
+                raise Conflict(f"job {active.id} of {job.model} is {active.state.name.lower()}: wait for its end or cancel it")
+            dataset = triggers.parsed(job.spec_yaml).data.dataset
+            if dataset_store.labels_of(tx, who.tenant, dataset) is None:
+                raise NotReady(f"data set {dataset!r} of model {job.model} does not exist: create it first")
+            stored = store.StoredSpec(tenant=who.tenant, model=job.model, yaml=job.spec_yaml, updated_at=self._clock.now())
+            return triggers.queue(tx, stored, triggers.MANUAL, f"by {who.name}, as job {id} again", self._clock.now())
 
     def get(self, who: Principal, id: str) -> Job:
         """Raises NotFound."""
@@ -112,6 +150,7 @@ class TrainingService:
             values = {"state": int(JobState.CANCELLED), "reason": f"by {who.name}", "ended_at": self._clock.now()}
             if not store.set_job(tx, id, only=[JobState.QUEUED, JobState.RUNNING], **values):
                 raise Conflict(f"job {id} has ended: {job.state.name.lower()}")
+            trials.forget(tx, id)
             return _job(tx, id)
 
     # -- triggers
@@ -123,39 +162,59 @@ class TrainingService:
             if stored is None:
                 log.warning("no training spec, trigger ignored", extra={"model": model, "trigger": trigger})
                 return ""
-            return self._request(tx, stored, trigger, detail)
+            return triggers.request(tx, stored, trigger, detail, self._clock.now())
 
     def tick(self, now: datetime | None = None) -> None:
         """Make jobs of schedules that are due, of pending triggers and of new labels."""
         now = now or self._clock.now()
         with self._db.read() as tx:
-            due = [stored for stored in store.every_spec(tx) if self._is_due(tx, stored, now)]
+            due = [stored for stored in store.every_spec(tx) if triggers.is_due(tx, stored, now)]
         for stored in due:
             with self._db.write() as tx:
                 current = store.find_spec(tx, stored.tenant, stored.model)
-                if current is not None and self._is_due(tx, current, now):
-                    self._trigger(tx, current, now)
+                if current is not None and triggers.is_due(tx, current, now):
+                    triggers.serve(tx, current, now, at=self._clock.now())
 
     # -- jobs, for the worker
 
-    def claim(self) -> Job | None:
-        """Start the oldest queued job; each start is counted before anything can go wrong. One process gets it."""
+    def claim(self, machine: Resources | None = None, free: Resources | None = None) -> Job | None:
+        """Start the next queued job; each start is counted before anything can go wrong. One process gets it.
+
+        Args:
+            machine: what it has for jobs; None: whatever is asked for.
+            free: of that, now; None: all.
+        """
         with self._db.read() as tx:
-            if store.next_queued(tx) is None:
+            if self._next(tx, machine, free) is None:
                 return None
         with self._db.write() as tx:
-            job = store.next_queued(tx)
+            job = self._next(tx, machine, free)
             if job is None:
                 return None
             started = {"started_at": job.started_at or self._clock.now(), "attempts": job.attempts + 1}
-            fresh = {"stage": "", "progress": 0.0, "reason": ""}
+            fresh = {"stage": "", "progress": 0.0, "reason": "", "step": None}
             store.set_job(tx, job.id, only=[JobState.QUEUED], state=int(JobState.RUNNING), **started, **fresh)
             return _job(tx, job.id)
 
-    def progress(self, job_id: str, stage: str, fraction: float, line: str = "") -> bool:
+    def say_why_waiting(self, machine: Resources) -> None:
+        """Tell of queued jobs that this machine, which takes jobs, can never run."""
+        with self._db.read() as tx:
+            unfit = {id: why for id, why in queue.unfit(tx, machine).items() if why not in _job(tx, id).reason}
+        if not unfit:
+            return
+        with self._db.write() as tx:
+            for id, why in unfit.items():
+                store.set_job(tx, id, only=[JobState.QUEUED], reason=f"waits for another machine: it asks for {why}")
+
+    def wants(self, job: Job, machine: Resources) -> Resources:
+        """What a job asks for on this machine."""
+        return queue.wants(job, machine)
+
+    def progress(self, job_id: str, stage: str, fraction: float, line: str = "", step: TrainingStep | None = None) -> bool:
         """Say where a job is, and log a line unless it is empty. False: it was cancelled, stop. Raises NotFound."""
         with self._db.write() as tx:
-            going = store.set_job(tx, job_id, only=[JobState.RUNNING], stage=stage, progress=min(1.0, max(0.0, fraction)))
+            values = {"stage": stage, "progress": min(1.0, max(0.0, fraction)), "step": store.step_in(stage, step)}
+            going = store.set_job(tx, job_id, only=[JobState.RUNNING], **values)
             if not going:
                 _job(tx, job_id)
             elif line:
@@ -167,28 +226,33 @@ class TrainingService:
         if state not in _FINISHED:
             raise Invalid(f"a job cannot finish as {state.name.lower()}")
         values = {"state": int(state), "reason": reason, "published_version": version, "ended_at": self._clock.now()}
+        values["step"] = None
         if state is JobState.PUBLISHED:
             values["progress"] = 1.0
         with self._db.write() as tx:
             ended = store.set_job(tx, job_id, only=[JobState.RUNNING], **values)
             job = _job(tx, job_id)
+            if ended:
+                trials.forget(tx, job_id)  # the report has their table
         log.info("job finished", extra={"job": job_id, "model": job.model, "state": job.state.name, "reason": reason})
         return ended
 
-    def recover(self, reason: str = "") -> int:
-        """Queue the running jobs again: for the one that starts workers, when none of them lives. Returns how many.
+    def recover(self, reason: str = "", job_id: str = "", living: Collection[str] = ()) -> int:
+        """Queue running jobs again, all or one: for the one that starts workers, when theirs do not live. Returns how many.
 
+        ``living``: those of which a worker does.
         A job that was started ``max_attempts`` times is given up as FAILED.
         """
         why = reason or "the worker died with the hub"
         with self._db.write() as tx:
-            jobs = store.running(tx)
+            jobs = [job for job in store.running(tx) if job_id in ("", job.id) and job.id not in living]
             for job in jobs:
                 now = self._clock.now()
                 if job.attempts >= self._config.max_attempts:
                     failed = {"state": int(JobState.FAILED), "ended_at": now}
                     text = f"given up after {job.attempts} attempts: {why}"
                     store.set_job(tx, job.id, only=[JobState.RUNNING], reason=text, **failed)
+                    trials.forget(tx, job.id)
                 else:
                     text = f"attempt {job.attempts} of {self._config.max_attempts} ended: {why}"
                     store.set_job(tx, job.id, only=[JobState.RUNNING], state=int(JobState.QUEUED), reason=text)
@@ -209,6 +273,18 @@ class TrainingService:
         log.info("job released", extra={"job": job_id, "model": job.model})
         return True
 
+    def trials(self, job_id: str, start: int) -> builtins.list[dict[str, Any]]:
+        """The journal of a job's search for settings, from entry ``start`` on."""
+        with self._db.read() as tx:
+            return trials.read(tx, job_id, start)
+
+    def add_trials(self, job_id: str, entries: Sequence[dict[str, Any]]) -> None:
+        """Durable on return. Raises NotFound, Conflict where the job does not run any more."""
+        with self._db.write() as tx:
+            if (job := _job(tx, job_id)).state is not JobState.RUNNING:
+                raise Conflict(f"job {job_id} is {job.state.name.lower()}: nobody needs its trials")
+            trials.append(tx, job_id, entries)
+
     def job(self, id: str) -> Job:
         """Of any tenant. Raises NotFound."""
         with self._db.read() as tx:
@@ -219,80 +295,10 @@ class TrainingService:
         with self._db.read() as tx:
             return store.lines(tx, job_id, after, limit)
 
-    def training_samples(self, dataset: str, tenant: TenantId = DEFAULT_TENANT) -> builtins.list[Sample]:
-        """Every labelled sample, in an order that depends on the images only. Raises NotFound."""
-        self.training_labels(dataset, tenant)
-        with self._db.read() as tx:
-            return dataset_store.labelled(tx, tenant, dataset)
-
-    def training_labels(self, dataset: str, tenant: TenantId = DEFAULT_TENANT) -> tuple[str, ...]:
-        """Class names in index order. Raises NotFound."""
-        with self._db.read() as tx:
-            labels = dataset_store.labels_of(tx, tenant, dataset)
-        if labels is None:
-            raise NotFound(f"no data set {dataset!r}: create it first")
-        return labels
-
     # -- inside a transaction
 
-    def _request(self, tx: Tx, stored: store.StoredSpec, trigger: str, detail: str) -> str:
-        spec = triggers.parsed(stored.yaml)
-        if trigger == DRIFT and not spec.triggers.drift:
-            return ""
-        active = store.active_job(tx, stored.tenant, stored.model)
-        if active is not None:
-            return active.id
-        store.put_pending(tx, stored.tenant, stored.model, trigger, detail, self._clock.now())
-        return self._queue_pending(tx, stored, spec)
-
-    def _trigger(self, tx: Tx, stored: store.StoredSpec, now: datetime) -> None:
-        """All that may be due for one model, in one transaction: the slot is taken with the job it makes, or not at all."""
-        spec = triggers.parsed(stored.yaml)
-        due = triggers.due_slot(tx, stored, spec, now)
-        if due is not None and store.take_slot(tx, stored.tenant, stored.model, due):
-            self._request(tx, stored, CRON, f"{spec.triggers.cron} due {due:%Y-%m-%d %H:%M} UTC")
-        if store.active_job(tx, stored.tenant, stored.model) is not None or self._queue_pending(tx, stored, spec):
-            return
-        if triggers.labels_due(tx, stored, spec):
-            fresh = triggers.labelled(tx, stored, spec, store.last_created(tx, stored.tenant, stored.model))
-            self._queue(tx, stored, LABELS, f"{fresh} new labels")
-
-    def _queue_pending(self, tx: Tx, stored: store.StoredSpec, spec: TrainingSpec) -> str:
-        """The job that pending triggers make, if there are any and labels enough; nothing is active."""
-        pending = store.pending(tx, stored.tenant, stored.model)
-        if not pending or not triggers.enough_labels(tx, stored, spec):
-            return ""
-        first = min(pending, key=lambda one: _FIRST.get(one.trigger, len(_FIRST)))
-        return self._queue(tx, stored, first.trigger, first.detail).id
-
-    def _queue(self, tx: Tx, stored: store.StoredSpec, trigger: str, detail: str) -> Job:
-        """Make the job; every pending trigger and every open episode of the model is served by it."""
-        job = store.add_job(
-            tx,
-            stored.tenant,
-            stored.model,
-            trigger=trigger,
-            detail=detail,
-            spec_yaml=stored.yaml,
-            at=self._clock.now(),
-        )
-        store.clear_pending(tx, stored.tenant, stored.model)
-        episodes.join_job(tx, stored.tenant, stored.model, job.id)
-        log.info("job queued", extra={"job": job.id, "model": job.model, "trigger": trigger, "detail": detail})
-        return job
-
-    def _is_due(self, tx: Tx, stored: store.StoredSpec, now: datetime) -> bool:
-        try:
-            spec = triggers.parsed(stored.yaml)
-            if triggers.due_slot(tx, stored, spec, now) is not None:
-                return True
-        except Invalid as error:  # stored by an older hub; the other models go on
-            log.warning("training spec cannot be used", extra={"model": stored.model, "reason": str(error)})
-            return False
-        if store.active_job(tx, stored.tenant, stored.model) is not None:
-            return False
-        waiting = bool(store.pending(tx, stored.tenant, stored.model)) and triggers.enough_labels(tx, stored, spec)
-        return waiting or triggers.labels_due(tx, stored, spec)
+    def _next(self, tx: Tx, machine: Resources | None, free: Resources | None) -> Job | None:
+        return queue.next_job(tx, machine, free or machine, self._clock.now())
 
 
 def _spec(tx: Tx, tenant: TenantId, model: ModelName) -> store.StoredSpec:

@@ -1,8 +1,8 @@
-"""Data sets and their samples; the images themselves are in the artifact store."""
+"""Data sets and their samples; the contents themselves are in the artifact store."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +10,7 @@ from sqlalchemy import (
     Float,
     ForeignKeyConstraint,
     Index,
+    Integer,
     Row,
     Table,
     Text,
@@ -20,10 +21,13 @@ from sqlalchemy import (
     update,
 )
 
+from cloud_hub.core.datasets import Holding, LabelEvent, LabelOrigin
 from cloud_hub.core.model import Dataset, Sample
-from cloud_hub.store import schema
+from cloud_hub.core.tasks import Annotation
+from cloud_hub.store import label_events, schema
 from cloud_hub.store.database import Tx
 from protos.contract.ids import DeviceId, Digest, TenantId
+from protos.contract.inputs import SampleKind
 
 datasets = Table(
     "datasets",
@@ -32,6 +36,9 @@ datasets = Table(
     Column("name", Text, primary_key=True),
     Column("labels", schema.Json, nullable=False),
     schema.time("created_at"),
+    Column("kind", Integer, nullable=False),
+    Column("annotation", Integer, nullable=False),
+    Column("columns", schema.Json, nullable=False),
 )
 
 samples = Table(
@@ -53,8 +60,12 @@ samples = Table(
     schema.time("captured_at", nullable=True),
     schema.time("created_at"),
     schema.time("labelled_at", nullable=True),
+    Column("origin", Text),  # null: unlabelled
+    Column("labelled_by", Text, nullable=False),
+    Column("label_confidence", Float, nullable=False),
     UniqueConstraint("tenant", "dataset", "digest"),
     Index(None, "tenant", "dataset", "labelled_at"),
+    Index(None, "tenant", "dataset", "name"),
     Index(None, "tenant", "dataset", "number"),
     Index(None, "tenant", "device", "captured_at"),
     ForeignKeyConstraint(["tenant", "dataset"], ["datasets.tenant", "datasets.name"]),
@@ -62,12 +73,13 @@ samples = Table(
 
 
 def sample_id(tenant: TenantId, dataset: str, digest: Digest) -> str:
-    """The same image in the same data set has the same id, whoever brings it."""
+    """The same content in the same data set has the same id, whoever brings it."""
     return hashlib.sha256(f"{tenant}/{dataset}/{digest}".encode()).hexdigest()[:24]
 
 
-def add(tx: Tx, tenant: TenantId, name: str, labels: Sequence[str], at: datetime) -> None:
-    tx.execute(insert(datasets).values(tenant=tenant, name=name, labels=list(labels), created_at=at))
+def add(tx: Tx, tenant: TenantId, holding: Holding, at: datetime) -> None:
+    values = {"kind": int(holding.kind), "annotation": int(holding.annotation), "labels": list(holding.labels), "columns": []}
+    tx.execute(insert(datasets).values(tenant=tenant, name=holding.name, created_at=at, **values))
 
 
 def find(tx: Tx, tenant: TenantId, name: str) -> Dataset | None:
@@ -83,6 +95,25 @@ def labels_of(tx: Tx, tenant: TenantId, name: str) -> tuple[str, ...] | None:
     return tuple(row.labels) if row else None
 
 
+def holding(tx: Tx, tenant: TenantId, name: str) -> Holding | None:
+    """What it is; None where there is no such data set."""
+    d = datasets.c
+    row = tx.execute(select(d.kind, d.annotation, d.labels).where((d.tenant == tenant) & (d.name == name))).first()
+    if row is None:
+        return None
+    kind, annotation = SampleKind(row.kind), Annotation(row.annotation)
+    return Holding(name=name, kind=kind, annotation=annotation, labels=tuple(row.labels))
+
+
+def note_columns(tx: Tx, tenant: TenantId, name: str, seen: Iterable[str], most: int) -> None:
+    """Which channels or columns its samples have: those known first, ``most`` at most."""
+    mine = (datasets.c.tenant == tenant) & (datasets.c.name == name)
+    known = tx.execute(select(datasets.c.columns).where(mine)).scalar_one()
+    both = list(dict.fromkeys([*known, *seen]))[:most]
+    if both != known:
+        tx.execute(update(datasets).where(mine).values(columns=both))
+
+
 def every(tx: Tx, tenant: TenantId) -> list[Dataset]:
     """By name."""
     sizes = _sizes(tx, tenant)
@@ -91,9 +122,19 @@ def every(tx: Tx, tenant: TenantId) -> list[Dataset]:
 
 
 def add_sample(tx: Tx, tenant: TenantId, sample: Sample) -> None:
-    """The image is in the artifact store already: a row never points at nothing."""
+    """The content is in the artifact store already: a row never points at nothing."""
     values = {name: getattr(sample, name) for name in Sample.__slots__}
-    tx.execute(insert(samples).values(tenant=tenant, **values))
+    origin = sample.origin.value if sample.origin is not None else None
+    tx.execute(insert(samples).values(tenant=tenant, **{**values, "origin": origin}))
+    if sample.label and sample.origin is not None and sample.labelled_at is not None:
+        label = LabelEvent(
+            label=sample.label,
+            origin=sample.origin,
+            labelled_by=sample.labelled_by,
+            confidence=sample.label_confidence,
+            at=sample.labelled_at,
+        )
+        label_events.add(tx, tenant, sample.id, label)
 
 
 def find_sample(tx: Tx, tenant: TenantId, id: str) -> Sample | None:
@@ -103,7 +144,16 @@ def find_sample(tx: Tx, tenant: TenantId, id: str) -> Sample | None:
 
 
 def page(
-    tx: Tx, tenant: TenantId, dataset: str, *, labelled: bool | None, device: DeviceId | None, after: int, limit: int
+    tx: Tx,
+    tenant: TenantId,
+    dataset: str,
+    *,
+    labelled: bool | None,
+    device: DeviceId | None,
+    after: int,
+    limit: int,
+    origin: LabelOrigin | None = None,
+    label: str = "",
 ) -> list[tuple[int, Sample]]:
     """Samples behind number ``after``, in the order they came, each with its number."""
     s = samples.c
@@ -112,20 +162,66 @@ def page(
         query = query.where(s.label.is_not(None) if labelled else s.label.is_(None))
     if device is not None:
         query = query.where(s.device == device)
+    if origin is not None:
+        query = query.where(s.origin == origin.value)
+    if label:
+        query = query.where(s.label == label)
     return [(row.number, _sample(row)) for row in tx.execute(query.order_by(s.number).limit(limit))]
 
 
 def labelled(tx: Tx, tenant: TenantId, dataset: str) -> list[Sample]:
-    """Every labelled sample, in an order that depends on the images only."""
+    """Every labelled sample, in an order that depends on the contents only."""
     s = samples.c
     mine = (s.tenant == tenant) & (s.dataset == dataset) & s.label.is_not(None)
     return [_sample(row) for row in tx.execute(select(samples).where(mine).order_by(s.digest))]
 
 
-def put_labels(tx: Tx, labels: Iterable[tuple[str, str]], at: datetime) -> None:
-    """``(sample id, label)`` pairs."""
-    for id, label in labels:
-        tx.execute(update(samples).where(samples.c.id == id).values(label=label, labelled_at=at))
+def unlabelled(tx: Tx, tenant: TenantId, dataset: str, limit: int) -> list[Sample]:
+    """The newest, oldest first."""
+    s = samples.c
+    mine = (s.tenant == tenant) & (s.dataset == dataset) & s.label.is_(None)
+    rows = tx.execute(select(samples).where(mine).order_by(s.number.desc()).limit(limit)).all()
+    return [_sample(row) for row in reversed(rows)]
+
+
+def put_labels(tx: Tx, tenant: TenantId, labels: Iterable[tuple[str, LabelEvent]]) -> None:
+    """``(sample id, label)`` pairs; each joins the sample's history."""
+    s = samples.c
+    for id, event in labels:
+        values = {
+            "label": event.label,
+            "labelled_at": event.at,
+            "origin": event.origin.value,
+            "labelled_by": event.labelled_by,
+            "label_confidence": event.confidence,
+        }
+        tx.execute(update(samples).where((s.id == id) & (s.tenant == tenant)).values(**values))
+        label_events.add(tx, tenant, id, event)
+
+
+def named(tx: Tx, tenant: TenantId, dataset: str, name: str, device: DeviceId | None, limit: int) -> list[Sample]:
+    """The samples of that name, of one device where it is given."""
+    s = samples.c
+    query = select(samples).where((s.tenant == tenant) & (s.dataset == dataset) & (s.name == name))
+    query = query.where(s.device == device) if device is not None else query
+    return [_sample(row) for row in tx.execute(query.order_by(s.number).limit(limit))]
+
+
+def nearest(tx: Tx, tenant: TenantId, dataset: str, device: DeviceId, at: datetime, tolerance: timedelta) -> Sample | None:
+    """The sample that a device captured nearest to a time; the earlier one of two."""
+    s = samples.c
+    mine = (s.tenant == tenant) & (s.dataset == dataset) & (s.device == device)
+    before = mine & (s.captured_at <= at) & (s.captured_at >= at - tolerance)
+    after = mine & (s.captured_at > at) & (s.captured_at <= at + tolerance)
+    found = [
+        _sample(row)
+        for query in (
+            select(samples).where(before).order_by(s.captured_at.desc(), s.number).limit(1),
+            select(samples).where(after).order_by(s.captured_at, s.number).limit(1),
+        )
+        for row in tx.execute(query)
+    ]
+    return min(found, key=lambda sample: abs(sample.captured_at - at) if sample.captured_at else tolerance, default=None)
 
 
 def put_split(tx: Tx, id: str, split: str) -> None:
@@ -149,7 +245,16 @@ def _sizes(tx: Tx, tenant: TenantId, name: str | None = None) -> dict[str, tuple
 
 def _dataset(row: Row[Any], sizes: dict[str, tuple[int, int]]) -> Dataset:
     count, labelled_count = sizes.get(row.name, (0, 0))
-    return Dataset(name=row.name, labels=tuple(row.labels), samples=count, labelled=labelled_count, created_at=row.created_at)
+    return Dataset(
+        name=row.name,
+        labels=tuple(row.labels),
+        samples=count,
+        labelled=labelled_count,
+        created_at=row.created_at,
+        kind=SampleKind(row.kind),
+        annotation=Annotation(row.annotation),
+        columns=tuple(row.columns),
+    )
 
 
 def _sample(row: Row[Any]) -> Sample:
@@ -168,4 +273,7 @@ def _sample(row: Row[Any]) -> Sample:
         captured_at=row.captured_at,
         created_at=row.created_at,
         labelled_at=row.labelled_at,
+        origin=LabelOrigin(row.origin) if row.origin is not None else None,
+        labelled_by=row.labelled_by,
+        label_confidence=row.label_confidence,
     )

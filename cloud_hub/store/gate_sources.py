@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from cloud_hub.core.datasets import LabelOrigin
 from cloud_hub.store.database import Tx
 from cloud_hub.store.datasets import samples
 from cloud_hub.store.events import device_events
@@ -56,11 +57,12 @@ def events(tx: Tx, tenant: TenantId, kinds: Sequence[str], since: datetime) -> l
 
 
 def answers(tx: Tx, tenant: TenantId, among: Sequence[DeviceId], reason: str, since: datetime) -> list[Answer]:
-    """Labelled samples that these devices took for ``reason``."""
+    """Labelled samples that these devices took for ``reason``; a model's opinion is no label here."""
     s, found = samples.c, []
     for part in parts(among):
         query = select(s.device, s.captured_at, s.predicted, s.label)
         query = query.where(s.tenant == tenant, s.device.in_(part), s.captured_at >= since)
-        for row in tx.execute(query.where(s.reason == reason, s.label.is_not(None))):
+        labelled = s.label.is_not(None) & (func.coalesce(s.origin, "") != LabelOrigin.TEACHER.value)
+        for row in tx.execute(query.where((s.reason == reason) & labelled)):
             found.append(Answer(device=DeviceId(row.device), at=row.captured_at, right=row.predicted == row.label))
     return found

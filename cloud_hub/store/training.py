@@ -1,9 +1,11 @@
 """Training specifications, jobs with their log lines, and what is waiting to become a job."""
 
+import math
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 from sqlalchemy import (
@@ -15,15 +17,17 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    case,
     delete,
     func,
     insert,
+    null,
     select,
     text,
     update,
 )
 
-from cloud_hub.core.model import Job, JobLine, JobState
+from cloud_hub.core.model import Job, JobLine, JobState, TrainingStep
 from cloud_hub.store import schema
 from cloud_hub.store.database import Tx
 from protos.contract.ids import ModelName, TenantId
@@ -50,6 +54,7 @@ training_jobs = Table(
     Column("spec_yaml", Text, nullable=False),
     Column("stage", Text, nullable=False, default=""),
     Column("progress", Float, nullable=False, default=0.0),
+    Column("step", schema.Json, nullable=True),
     Column("attempts", Integer, nullable=False, default=0),
     Column("reason", schema.Prose, nullable=False, default=""),
     Column("published_version", Integer, nullable=False, default=0),
@@ -177,11 +182,20 @@ def jobs(tx: Tx, tenant: TenantId, model: ModelName | None, *, before: int | Non
     return [(row.number, _job(row)) for row in tx.execute(query)]
 
 
-def next_queued(tx: Tx) -> Job | None:
-    """The oldest."""
+def queued(tx: Tx) -> list[tuple[int, Job]]:
+    """Oldest first, each with its number."""
     j = training_jobs.c
-    row = tx.execute(select(training_jobs).where(j.state == int(JobState.QUEUED)).order_by(j.number).limit(1)).first()
-    return _job(row) if row else None
+    rows = tx.execute(select(training_jobs).where(j.state == int(JobState.QUEUED)).order_by(j.number))
+    return [(row.number, _job(row)) for row in rows]
+
+
+def expected_s(tx: Tx, tenant: TenantId, model: ModelName, sample: int) -> float | None:
+    """The median time that the last ``sample`` jobs of a model took to their end; None: there was none."""
+    j = training_jobs.c
+    ended = [int(state) for state in (JobState.PUBLISHED, JobState.REJECTED)]
+    query = select(j.started_at, j.ended_at).where((j.tenant == tenant) & (j.model == model) & j.state.in_(ended))
+    rows = tx.execute(query.order_by(j.number.desc()).limit(sample)).all()
+    return median((row.ended_at - row.started_at).total_seconds() for row in rows) if rows else None
 
 
 def running(tx: Tx) -> list[Job]:
@@ -194,6 +208,14 @@ def set_job(tx: Tx, id: str, *, only: Iterable[JobState], **values: Any) -> bool
     j = training_jobs.c
     states = [int(state) for state in only]
     return tx.execute(update(training_jobs).where((j.id == id) & j.state.in_(states)).values(**values)).rowcount == 1
+
+
+def step_in(stage: str, step: TrainingStep | None) -> Any:
+    """The value of column ``step``: the new one; without one the last, as long as the stage is the same."""
+    if step is not None and math.isfinite(step.loss):
+        return asdict(step)
+    j = training_jobs.c
+    return case((j.stage == stage, j.step), else_=null())
 
 
 def last_started(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
@@ -275,6 +297,7 @@ def _job(row: Row[Any]) -> Job:
         tenant=TenantId(row.tenant),
         stage=row.stage,
         progress=row.progress,
+        step=TrainingStep(**row.step) if row.step else None,
         attempts=row.attempts,
         reason=row.reason,
         published_version=row.published_version,

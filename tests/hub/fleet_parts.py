@@ -17,16 +17,9 @@ from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Authority
 from protos.contract import codec, ids
 from protos.contract.ids import DeviceId, TenantId
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.inputs import ImageInput, Layout
+from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precision
+from protos.contract.outputs import Classification
 from protos.contract.twin import DesiredTwin, Health, ModelAssignment, Presence, ReportedTwin, Status, UpdateStatus
 from protos.contract.update import UpdateState
 from tests.hub.trust_parts import Holders
@@ -135,8 +128,8 @@ class Hub:
                 artifact=Blob(digest=self.artifacts.put(artifact), size_bytes=len(artifact)),
                 format=Format[kind.upper()],
                 precision=Precision[precision.upper()],
-                preprocess=PreprocessSpec(width=8, height=8, channels=1, layout=Layout.NCHW, mean=(0.5,), std=(0.5,)),
-                classification=ClassificationSpec(labels=LABELS),
+                input=ImageInput(width=8, height=8, channels=1, layout=Layout.NCHW, mean=(0.5,), std=(0.5,)),
+                output=Classification(labels=LABELS),
                 golden=GoldenRef(blob=Blob(digest=self.artifacts.put(golden), size_bytes=len(golden)), tolerance=0.1),
             )
         )
@@ -147,7 +140,8 @@ class Hub:
             artifact_digest=ids.digest_of(artifact),
             artifact_size_bytes=len(artifact),
             golden_digest=ids.digest_of(golden),
-            accuracy=0.97,
+            score=0.97,
+            metric="accuracy",
             latency_p50_ms=1.5,
             output_error=0.01,
         )

@@ -11,15 +11,18 @@ import numpy as np
 from cloud_hub.archive.engine import Engine
 from cloud_hub.archive.files import open_files
 from cloud_hub.core.config import DriftConfig, TelemetryConfig
+from cloud_hub.core.datasets import Holding, LabelOrigin
 from cloud_hub.core.gates import GateVerdict
 from cloud_hub.core.model import DeviceEvent, Rollout, RolloutState, Sample
 from cloud_hub.core.rollout_spec import of_values
+from cloud_hub.core.tasks import Annotation
 from cloud_hub.services.folding import Fold
 from cloud_hub.services.gate_judge import GateJudge
 from cloud_hub.store import datasets, events, landing
 from cloud_hub.store.database import Tx
 from protos.contract import codec, ids
 from protos.contract.ids import Digest
+from protos.contract.inputs import SampleKind
 from protos.contract.telemetry import FLAG_UNCERTAIN, Batch, Event, InferenceTable, Lane, to_ms
 from protos.contract.twin import Health, ReportedTwin
 from tests.hub.fleet_parts import ADMIN, LABELS, SIGNS, TENANT, Device, Hub
@@ -131,18 +134,27 @@ class Field:
         last = camera.sequence
         self._land([(camera, Batch(epoch="e1", lane=Lane.NORMAL, first_sequence=last, last_sequence=last, events=(event,)))])
 
-    def sampled(self, cameras: Iterable[int], *, share_right: float, count: int, reason: str = "control") -> None:
+    def sampled(
+        self,
+        cameras: Iterable[int],
+        *,
+        share_right: float,
+        count: int,
+        reason: str = "control",
+        origin: LabelOrigin = LabelOrigin.HUMAN,
+    ) -> None:
         """So many samples, taken just now by these cameras in turn, come with their labels."""
         which = list(cameras)
         with self.hub.db.write() as tx:
             if datasets.labels_of(tx, TENANT, "signs") is None:
-                datasets.add(tx, TENANT, "signs", LABELS, self.clock.now())
+                holding = Holding(name="signs", kind=SampleKind.IMAGE, annotation=Annotation.CLASS, labels=LABELS)
+                datasets.add(tx, TENANT, holding, self.clock.now())
             for number in range(count):
                 right = number < round(share_right * count)
-                digest = ids.digest_of(f"image {reason} {self.clock.now()} {number}".encode())
-                datasets.add_sample(tx, TENANT, self._sample(which[number % len(which)], digest, right, reason))
+                digest = ids.digest_of(f"image {reason} {origin} {self.clock.now()} {number}".encode())
+                datasets.add_sample(tx, TENANT, self._sample(which[number % len(which)], digest, right, reason, origin))
 
-    def _sample(self, camera: int, digest: Digest, right: bool, reason: str) -> Sample:
+    def _sample(self, camera: int, digest: Digest, right: bool, reason: str, origin: LabelOrigin) -> Sample:
         return Sample(
             id=datasets.sample_id(TENANT, "signs", digest),
             dataset="signs",
@@ -158,6 +170,8 @@ class Field:
             captured_at=self.clock.now() - timedelta(seconds=1),
             created_at=self.clock.now(),
             labelled_at=self.clock.now(),
+            origin=origin,
+            labelled_by="ada",
         )
 
     # -- what came of it -----------------------------------------------------------------------------------------------

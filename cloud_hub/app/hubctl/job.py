@@ -1,16 +1,19 @@
 """``hubctl job``: training runs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cloud_hub.app.hubctl import texts
 from cloud_hub.app.hubctl.failure import ExitCode, Failure
 from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.output import printable
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import Session, of
+from cloud_hub.app.hubctl.times import spoken
 from cloud_hub.app.hubctl.watch import watch
 from protos.v1 import training_pb2 as pb
 
@@ -24,17 +27,52 @@ _ENDED = {pb.JOB_STATE_PUBLISHED, pb.JOB_STATE_REJECTED, pb.JOB_STATE_FAILED, pb
 def run(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model name.")],
+    priority: Annotated[str, typer.Option(help="low, normal or high; by default as the specification says.")] = "",
+    executor: Annotated[str, typer.Option(help="local or ray; by default as the specification says.")] = "",
+    workers: Annotated[int, typer.Option(help="Of ray.", min=0)] = 0,
     watch_: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
 ) -> None:
     """Train a model by its specification."""
     session = of(context)
+    request = pb.RunJobRequest(model=model, priority=priority, executor=executor, workers=workers)
     with session.hub() as hub:
-        job = hub.training.RunJob(pb.RunJobRequest(model=model), timeout=TIMEOUT_S)
-        if not watch_:
-            session.out.done(f"job {job.id} is {_state(job)}", plain(job))
-            return
-        session.out.note(f"job {job.id}")
-        _follow(session, hub, job.id)
+        _started(session, hub, hub.training.RunJob(request, timeout=TIMEOUT_S), watch_)
+
+
+@app.command()
+def validate(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--file", "-f", help="YAML file; - for standard input.")],
+    dataset_check: Annotated[
+        bool, typer.Option("--dataset-check", help="Look at the data set, too: kind, labels, samples of each class.")
+    ] = False,
+) -> None:
+    """Say all that is wrong with a specification, and store nothing; exit 4 if there is anything."""
+    session = of(context)
+    request = pb.ValidateSpecRequest(yaml=texts.read(file), dataset_check=dataset_check)
+    with session.hub() as hub:
+        reply = hub.training.ValidateSpec(request, timeout=TIMEOUT_S)
+    if session.out.json:
+        session.out.document(plain(reply))
+    for problem in () if session.out.json else reply.problems:
+        session.out.told(problem)
+    if reply.problems:
+        many = len(reply.problems)
+        raise Failure(f"{file} cannot be used: {many} problem{'s' if many > 1 else ''}", ExitCode.REFUSED)
+    if not session.out.json:
+        session.out.told(f"{file} can be used")
+
+
+@app.command()
+def retry(
+    context: typer.Context,
+    id: Id,
+    watch_: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+) -> None:
+    """Run an ended job again: a new job on the specification that it had."""
+    session = of(context)
+    with session.hub() as hub:
+        _started(session, hub, hub.training.RetryJob(pb.GetJobRequest(id=id), timeout=TIMEOUT_S), watch_)
 
 
 @app.command("list")
@@ -88,6 +126,34 @@ def cancel(context: typer.Context, id: Id) -> None:
     session.out.done(f"job {id} is {_state(job)}", plain(job))
 
 
+def _started(session: Session, hub: Hub, job: pb.Job, watched: bool) -> None:
+    if not watched:
+        session.out.done(f"job {job.id} is {_state(job)}", plain(job))
+        return
+    session.out.note(f"job {job.id}")
+    _follow(session, hub, job.id)
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    id: Id,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write it; as .json the figures alone.")],
+) -> None:
+    """Write what a job found out about its model, published or refused, as one HTML page that loads nothing."""
+    write_report(of(context), pb.GetReportRequest(job_id=id, json=out.suffix == ".json"), out)
+
+
+def write_report(session: Session, request: pb.GetReportRequest, out: Path) -> None:
+    """Whole or not at all."""
+    from edge_agent.core.files import write_atomic
+
+    with session.hub() as hub:
+        data = b"".join(piece.data for piece in hub.training.GetReport(request))
+    write_atomic(out, data, mode=0o644)
+    session.out.done(f"{out}: {len(data)} bytes", {"path": str(out), "bytes": len(data)})
+
+
 def _follow(session: Session, hub: Hub, id: str) -> None:
     """To the job's end. Raises Failure unless it published."""
     job = pb.Job(id=id)
@@ -97,12 +163,22 @@ def _follow(session: Session, hub: Hub, id: str) -> None:
             if progress.line or session.out.json:
                 _print(session, progress)
             bar.at(job.progress, f"job {id} {job.stage or _state(job)}")
+            bar.within(*_step(progress))
     if job.state == pb.JOB_STATE_PUBLISHED:
         session.out.note(f"job {id} published {job.model} version {job.published_version}")
         return
     if job.state in _ENDED:
         raise Failure(f"job {id} is {_state(job)}: {job.reason or 'no reason given'}", ExitCode.FAILED)
     raise Failure(f"the hub ended the watch of job {id}, which is {_state(job)}: watch again", ExitCode.UNREACHABLE)
+
+
+def _step(progress: pb.JobProgress) -> tuple[float, str]:
+    """How much of the network's training is done, 0..1, and where it is; nothing where none is trained."""
+    if not progress.epochs or not progress.steps:
+        return 0.0, ""
+    done = (progress.epoch - 1 + progress.step / progress.steps) / progress.epochs
+    at = f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}, loss {progress.loss:.3f}"
+    return done, at + (f", at most {spoken(progress.eta_s)} left" if progress.eta_s else "")
 
 
 class _Lines:

@@ -1,13 +1,16 @@
 """``hubctl model``: versions and aliases."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cloud_hub.app.hubctl.hub import TIMEOUT_S
+from cloud_hub.app.hubctl.job import write_report
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import of
 from protos.v1 import registry_pb2 as pb
+from protos.v1 import training_pb2
 
 app = typer.Typer(help="Models, their versions and aliases.")
 
@@ -31,7 +34,7 @@ def versions(context: typer.Context, name: Name) -> None:
         found = [plain(v) for v in hub.registry.ListVersions(pb.ListVersionsRequest(name=name), timeout=TIMEOUT_S).versions]
     if not session.out.json:
         for version in found:
-            version["targets"] = [f"{v['target']} {v['accuracy']:.1%}" for v in version["variants"]]
+            version["targets"] = [f"{v['target']} {_metric(v)} {v['score']:.4g}" for v in version["variants"]]
     columns = ("version", "aliases", "targets", "job_id", "created_at")
     session.out.rows(found, columns, empty=f"model {name} has no versions")
 
@@ -54,12 +57,20 @@ def get(
         session.out.document(found)
         return
     variants, on_boards = found.pop("variants"), found.pop("on_boards")
+    table = ((found.get("report") or {}).get("compression") or {}).pop("table", [])
     session.out.record(found)
-    columns = ("target", "accuracy", "latency_p50_ms", "output_error", "artifact_size_bytes", "boards")
+    columns = ("target", "metric", "score", "latency_p50_ms", "output_error", "artifact_size_bytes", "boards")
     session.out.rows(variants, columns, empty="no variants")
     session.out.rows(_stood(variants, on_boards), _ON_BOARDS, empty="no board runs it")
+    if table:
+        session.out.rows(table, [name for name in table[0] if name not in _LEFT_TO_JSON], empty="")
 
 
+def _metric(variant: dict[str, Any]) -> str:
+    return variant["metric"] or "accuracy"
+
+
+_LEFT_TO_JSON = ("parameters", "macs", "speedup", "smaller")  # of the table of a compression search: it is wide enough
 _ON_BOARDS = ("board", "target", "taken", "declared_ms", "p50_ms", "p95_ms", "peak_mb", "error", "agreement", "devices")
 
 
@@ -80,6 +91,23 @@ def _stood(variants: list[dict[str, Any]], on_boards: list[dict[str, Any]]) -> l
         for one in on_boards
         if one["target"] in declared
     ]
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    name: Name,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write it; as .json the figures alone.")],
+    version: Annotated[int, typer.Option(min=0, help="Version number; 0: the champion.")] = 0,
+) -> None:
+    """Write what is known of how good a version is, and where it fails, as one HTML page that loads nothing."""
+    session = of(context)
+    if not version:
+        with session.hub() as hub:
+            request = pb.GetVersionRequest(name=name, alias="champion")
+            version = hub.registry.GetVersion(request, timeout=TIMEOUT_S).version
+    wanted = training_pb2.GetReportRequest(model=name, version=version, json=out.suffix == ".json")
+    write_report(session, wanted, out)
 
 
 @app.command()

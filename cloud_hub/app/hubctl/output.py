@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -133,11 +133,20 @@ class Bar(AbstractContextManager["Bar"]):
         self._total = total
         self._told = -1
         self._bar: Progress | None = None
+        self._inner: TaskID | None = None
         console = _console(stderr=True)
         if console.is_terminal:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
             self._task = self._bar.add_task(printable(what), total=total)
+
+    def within(self, done: float, what: str) -> None:
+        """A second bar below, ``done`` 0..1, for what goes on inside this step; an empty ``what`` hides it. Terminals only."""
+        if not self._bar:
+            return
+        if self._inner is None:
+            self._inner = self._bar.add_task("", total=1.0)
+        self._bar.update(self._inner, completed=done, description="  " + printable(what), visible=bool(what))
 
     def __enter__(self) -> "Bar":
         if self._bar:

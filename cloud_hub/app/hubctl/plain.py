@@ -33,6 +33,8 @@ def _field(field: Any, message: Message) -> tuple[str, Any]:  # field: FieldDesc
         return field.name, [_single(field, item) for item in value]
     if field.message_type is not None:
         return field.name, plain(value) if message.HasField(field.name) else None
+    if field.has_presence and not message.HasField(field.name):
+        return field.name, None
     if field.type == FieldDescriptor.TYPE_INT64 and field.name.endswith("_ms"):
         return field.name.removesuffix("_ms"), iso(value)
     if field.name.endswith("_json"):

@@ -7,37 +7,19 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cloud_hub.app.hubctl.failure import refused
+from cloud_hub.app.hubctl.imports.piece import MAX_SAMPLE_BYTES, SPLITS, Piece, Refusals
 from cloud_hub.app.hubctl.rows import Rows
 
-MAX_IMAGE_BYTES = 4 << 20  # the hub's own limit (datasets.proto)
-SPLITS = ("train", "val", "test")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp"}
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _SHOWN = 3  # names in an error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    name: str
-    data: bytes  # an image file
-    label: str  # empty: unlabelled
-    source: str  # what shares it never parts across splits
-    split: str  # "", "train", "val" or "test"
-
-
-class Source(Protocol):
-    """Images, one at a time; memory holds one. Raises Failure for a source that cannot be read."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Picture]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +39,7 @@ class FolderSource:
     """
 
     def __init__(self, folder: Path, group: re.Pattern[str] | None = None) -> None:
+        self.refusals = Refusals()
         if not folder.is_dir():
             raise refused(f"{folder} is not a folder")
         self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
@@ -73,12 +56,12 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[Piece]:
         for path in self._files:
             parts = path.relative_to(self._folder).parts
             name = "/".join(parts)
             split, label = (parts[0], parts[1]) if self._split else ("", parts[0])
-            yield Picture(name=name, data=path.read_bytes(), label=label, source=self._source(name), split=split)
+            yield Piece(name=name, data=path.read_bytes(), label=label, source=self._source(name), split=split)
 
     def _source(self, name: str) -> str:
         if self._group is None:
@@ -93,6 +76,7 @@ class ArraySource:
     """An ``.npz``: ``images`` u8 (N, H, W[, 3]), ``labels`` (N,) names or indices into ``known``; ``source``, ``split``."""
 
     def __init__(self, path: Path, known: Sequence[str]) -> None:
+        self.refusals = Refusals()
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 self._images: NDArray[Any] = arrays["images"]
@@ -111,14 +95,14 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[Piece]:
         for i, image in enumerate(self._images):
             name = f"{self._path.name}#{i}"
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
             source = self._sources[i] if self._sources else name
             split = self._splits[i] if self._splits else ""
-            yield Picture(name=name, data=buffer.getvalue(), label=self._labels[i], source=source, split=split)
+            yield Piece(name=name, data=buffer.getvalue(), label=self._labels[i], source=source, split=split)
 
     def _check(self, columns: Mapping[str, NDArray[Any]]) -> None:
         images = self._images
@@ -158,6 +142,7 @@ class IndexSource:
     """
 
     def __init__(self, index: Path, folder: Path, columns: Columns, only: Mapping[str, str]) -> None:
+        self.refusals = Refusals()
         self._folder = folder
         self._entries: dict[str, _Entry] = {}
         rows = Rows(index, _needed(columns, only))
@@ -174,15 +159,15 @@ class IndexSource:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[Piece]:
         waiting = dict(self._entries)
         for name in [name for name in waiting if (self._folder / name).is_file()]:
-            yield _picture(name, waiting.pop(name), (self._folder / name).read_bytes())
+            yield _piece(name, waiting.pop(name), (self._folder / name).read_bytes())
         for archive in sorted(p for p in self._folder.iterdir() if p.name.endswith(_ARCHIVES)):
             if not waiting:
                 return
             for name, data in _members(archive, waiting):
-                yield _picture(name, waiting.pop(name), data)
+                yield _piece(name, waiting.pop(name), data)
         if waiting:
             shown = ", ".join(list(waiting)[:_SHOWN])
             raise refused(f"{len(waiting)} images of the index are not in {self._folder}, for example {shown}")
@@ -201,8 +186,8 @@ def _needed(columns: Columns, only: Mapping[str, str]) -> list[str]:
     return [columns.path, columns.label, *sources, *([columns.split] if only else [])]
 
 
-def _picture(name: str, entry: _Entry, data: bytes) -> Picture:
-    return Picture(name=name, data=data, label=entry.label, source=entry.source or name, split=entry.split)
+def _piece(name: str, entry: _Entry, data: bytes) -> Piece:
+    return Piece(name=name, data=data, label=entry.label, source=entry.source or name, split=entry.split)
 
 
 def _members(archive: Path, wanted: Mapping[str, object]) -> Iterator[tuple[str, bytes]]:
@@ -213,8 +198,8 @@ def _members(archive: Path, wanted: Mapping[str, object]) -> Iterator[tuple[str,
                 name = str(PurePosixPath(member.name))
                 if name not in wanted or not member.isreg():
                     continue
-                if member.size > MAX_IMAGE_BYTES:
-                    raise refused(f"{archive.name}: {name} has {member.size} bytes, more than {MAX_IMAGE_BYTES}")
+                if member.size > MAX_SAMPLE_BYTES:
+                    raise refused(f"{archive.name}: {name} has {member.size} bytes, more than {MAX_SAMPLE_BYTES}")
                 file = tar.extractfile(member)
                 if file is not None:
                     yield name, file.read()

@@ -23,7 +23,9 @@ Group = Annotated[str, typer.Option(help="Of the devices of this group: short fo
 Rows = Annotated[
     RowFormat | None, typer.Option("--output", help="table, json (one line each) or csv; default: the global one.")
 ]
-_READING = ("captured_at", "device_id", "lane", "sequence", "label_name", "confidence", "latency_ms", "captured", "uncertain")
+_READING = (
+    "captured_at", "device_id", "lane", "sequence", "label_name", "value", "confidence", "latency_ms", "captured", "uncertain",
+)  # fmt: skip
 _KEY_COLUMNS = {"device": "device_id"}
 _SUMS = ("readings", "uncertain", "captured")
 
@@ -176,7 +178,8 @@ def _follow(session: Session, chosen: RowFormat, rows: Iterator[Row]) -> None:
             name = row["label_name"] or row["label"]
             kept = " ".join(word for word in ("captured", "uncertain") if row[word])
             sentence = f"{row['captured_at']} {row['device_id']} {row['lane']} {row['sequence']}"
-            session.out.told(f"{sentence} {name} {row['confidence']:.3f} {row['latency_ms']:.4g} ms {kept}".rstrip())
+            value = "" if row["value"] is None else f" {row['value']:.6g}"
+            session.out.told(f"{sentence} {name}{value} {row['confidence']:.3f} {row['latency_ms']:.4g} ms {kept}".rstrip())
 
 
 def _selector(select: list[str] | None, group: str) -> dict[str, str]:

@@ -15,6 +15,13 @@ _AGO = re.compile(r"(\d{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+def spoken(seconds: float) -> str:
+    """A length of time to the nearest unit that says enough."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def time_ms(text: str) -> int:
     """Milliseconds; 0 for none. Raises typer.BadParameter."""
     if not text:

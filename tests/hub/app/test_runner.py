@@ -12,6 +12,8 @@ import pytest
 from cloud_hub.app import runner as runner_module
 from cloud_hub.app.runner import JobRunner
 from cloud_hub.core.config import TrainingConfig
+from cloud_hub.core.errors import Unavailable
+from cloud_hub.core.job_queue import Resources
 from cloud_hub.core.model import Job, JobState
 from cloud_hub.services.training import TrainingService
 from protos.contract.ids import ModelName
@@ -38,11 +40,18 @@ def start(trainer: Trainer) -> Iterator[Start]:
     runners: list[JobRunner] = []
 
     def begin(
-        script: str = "", *, worker: tuple[str, ...] = (), training: TrainingService | None = None, **values: float
+        script: str = "",
+        *,
+        worker: tuple[str, ...] = (),
+        training: TrainingService | None = None,
+        room: Resources | None = None,
+        **values: float,
     ) -> JobRunner:
         config = TrainingConfig(**{"poll_s": 0.05, **values})  # type: ignore[arg-type]
         worker = worker or ("sh", "-c", f"cd {trainer.folder}; {script}", "worker")
-        made = JobRunner(training or trainer.training, config, config_path=None, data_dir=trainer.folder, worker=worker)
+        made = JobRunner(
+            training or trainer.training, config, config_path=None, data_dir=trainer.folder, worker=worker, room=room
+        )
         runners.append(made)
         made.start()
         return made
@@ -191,12 +200,59 @@ class Flaky(TrainingService):
 def test_a_database_that_is_away_for_a_moment_leaves_no_worker_without_a_watch(trainer: Trainer, start: Start) -> None:
     job = job_of(trainer)
     flaky = Flaky(trainer.db, trainer.clock, TrainingConfig(max_attempts=2))
-    start("echo $$ >> workers; sleep 300", training=flaky)
-    workers = trainer.folder / "workers"
-    wait_for(lambda: workers.exists() and len(workers.read_text().split()) == 2, "another worker")
-    first, second = map(int, workers.read_text().split())
-    assert gone(first) and not gone(second)
-    assert trainer.training.job(job.id).attempts == 2
+    start(SLEEPER, training=flaky)
+    running = pids(trainer)
+    wait_for(lambda: flaky.failures == 0, "the database to be away")
+    trainer.training.cancel(ADMIN, job.id)
+    wait_for(lambda: all(map(gone, running)), "the watch to go on")
+    assert trainer.training.job(job.id).attempts == 1
+
+
+class Severed(TrainingService):
+    """Its database takes the first claim, and goes away before it can say so."""
+
+    severed = False
+
+    def claim(self, machine: Resources | None = None, free: Resources | None = None) -> Job | None:
+        job = super().claim(machine, free)
+        if not self.severed and job is not None:
+            self.severed = True
+            raise Unavailable("the server closed the connection")
+        return job
+
+
+def test_a_job_that_was_claimed_without_anybody_knowing_is_taken_up(trainer: Trainer, start: Start) -> None:
+    job = job_of(trainer)
+    start("exit 7", training=Severed(trainer.db, trainer.clock, TrainingConfig(max_attempts=2)))
+    assert ends(trainer, job).reason.startswith("given up after 2 attempts")
+    assert "the database went away" in trainer.training.lines(job.id)[0].text
+
+
+def test_jobs_share_a_machine_and_get_what_they_asked_for(trainer: Trainer, start: Start) -> None:
+    names = [ModelName(name) for name in ("one", "two", "three")]
+    for name in names:
+        trainer.put(spec().replace("name: digits", f"name: {name}") + "\nresources: {cpus: 2}\n")
+    jobs = [trainer.training.run(ADMIN, name) for name in names]
+    script = "echo $CLOUD_HUB__TRAINING__THREADS > threads.$2; while [ ! -e done ]; do sleep 0.02; done; exit 1"
+    start(script, room=Resources(cpus=5, memory_mb=1000), max_attempts=1)
+    states = lambda: [trainer.training.job(job.id).state for job in jobs]  # noqa: E731
+    wait_for(lambda: states().count(JobState.RUNNING) == 2, "two of them")
+    wait_for(lambda: len(list(trainer.folder.glob("threads.*"))) == 2, "their word")
+    assert {path.read_text() for path in trainer.folder.glob("threads.*")} == {"2\n"}
+    assert states().count(JobState.QUEUED) == 1
+    (trainer.folder / "done").touch()
+    assert all(ends(trainer, job).state is JobState.FAILED for job in jobs)
+
+
+def test_a_job_for_another_machine_says_so_and_lets_others_pass(trainer: Trainer, start: Start) -> None:
+    trainer.put(spec().replace("name: digits", "name: huge") + "\nresources: {gpus: 3}\n")
+    huge, small = trainer.training.run(ADMIN, ModelName("huge")), job_of(trainer)
+    start("exit 1", room=Resources(cpus=2, memory_mb=1000), max_attempts=1)
+    ends(trainer, small)
+    wait_for(lambda: trainer.training.job(huge.id).reason != "", "the reason")
+    waiting = trainer.training.job(huge.id)
+    assert (waiting.state, waiting.attempts) == (JobState.QUEUED, 0)
+    assert waiting.reason == "waits for another machine: it asks for 3 GPUs, this machine has 0"
 
 
 def test_a_worker_whose_hub_is_gone_already_does_not_begin(tmp_path: Path) -> None:

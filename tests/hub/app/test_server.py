@@ -177,7 +177,8 @@ def _train_for_long(system: System) -> str:
     services = system.services
     services.datasets.create(ADMIN, "digits", LABELS)
     items = [
-        NewSample(dataset="digits", image=one.image, label=one.label, source=one.source, name=one.name) for one in digits(200)
+        NewSample(dataset="digits", content=one.content, label=one.label, source=one.source, name=one.name)
+        for one in digits(200)
     ]
     services.datasets.import_samples(ADMIN, items)
     endless = {"width": 8, "epochs": 1000}

@@ -1,5 +1,6 @@
 """The arithmetic of drift, on simulated readings."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cloud_hub.core.drift import (
 )
 from cloud_hub.core.model import Baseline, DriftWindow
 from protos.contract.ids import DeviceId, ModelName
+from protos.contract.outputs import Values
 from tests.hub.telemetry_parts import START, baseline, clean, dark
 
 CONFIG = DriftConfig()
@@ -128,3 +130,47 @@ def test_an_episode_opens_once_and_closes_once() -> None:
 def test_two_files_that_answer_the_same_frames_are_one_sample_each() -> None:
     labels, confidence = np.array([0, 1, 0, 1]), np.full(4, 0.9)
     assert baseline_of(("a", "b"), labels, confidence, files=2).samples == 2
+
+
+# -- models that give numbers: their confidence is always 1, their labels are bins ---------------------------------------
+
+
+def binned(rng: np.random.Generator, readings: int, shift: float = 0.0) -> NDArray[Any]:
+    """Bins of a model whose edges are its own quintiles."""
+    edges = np.array([-0.8416, -0.2533, 0.2533, 0.8416])
+    return np.searchsorted(edges, rng.normal(shift, 1.0, readings)).astype(np.uint16)
+
+
+def forecasts(seed: int, samples: int = 500) -> Baseline:
+    labels = Values(names=("x",), mean=(0.0,), std=(1.0,), edges=(-0.8416, -0.2533, 0.2533, 0.8416)).labels
+    return baseline_of(labels, binned(np.random.default_rng(seed), samples), np.ones(samples))
+
+
+def counted(labels: NDArray[Any]) -> DriftWindow:
+    ones = np.ones(len(labels))
+    return replace(window(labels, ones), label_counts=label_histogram(labels, 5))
+
+
+def test_a_confidence_that_is_always_1_says_nothing() -> None:
+    rng = np.random.default_rng(1)
+    verdicts = [judge(counted(binned(rng, 100)), forecasts(seed), CONFIG) for seed in range(100)]
+    assert all(verdict.judged and verdict.confidence_psi == 0.0 == verdict.confidence_shift for verdict in verdicts)
+    assert sum(verdict.drifted for verdict in verdicts) <= 1
+    assert all(np.isfinite([verdict.label_psi for verdict in verdicts]))
+
+
+def test_many_readings_of_an_unchanging_confidence_are_no_drift_from_a_small_validation() -> None:
+    """The smoothing of the baseline gave each of nine empty bins half a reading, which ten thousand readings tell from none."""
+    rng = np.random.default_rng(4)
+    labels = rng.permutation(np.repeat(np.arange(5), 2000)).astype(np.uint16)
+    few = replace(forecasts(5, samples=60), label_share=(0.2,) * 5)
+    verdict = judge(counted(labels), few, CONFIG)
+    assert (verdict.confidence_psi, verdict.drifted) == (0.0, False), verdict.reason
+
+
+def test_numbers_that_have_moved_are_told_by_their_bins() -> None:
+    rng = np.random.default_rng(2)
+    verdicts = [judge(counted(binned(rng, 100, shift=1.5)), forecasts(3), CONFIG) for _ in range(50)]
+    assert all(verdict.drifted for verdict in verdicts)
+    assert "labels moved" in verdicts[0].reason and "most for '" in verdicts[0].reason
+    assert "confidence" not in verdicts[0].reason

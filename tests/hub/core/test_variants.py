@@ -23,7 +23,8 @@ def version(*targets: str, fits: tuple[MeasuredFit, ...] = ()) -> ModelVersion:
             artifact_digest=digest_of(b"a"),
             artifact_size_bytes=1000,
             golden_digest=digest_of(b"g"),
-            accuracy=0.9,
+            score=0.9,
+            metric="accuracy",
             latency_p50_ms=1.0,
             output_error=0.01,
         )

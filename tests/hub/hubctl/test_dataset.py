@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,13 @@ def test_a_folder_is_imported_once_however_often(run: Run, ask: Ask, tmp_path: P
     first = run("dataset", "import", "folder", "--dir", str(images))
     assert first.stdout == "folder: 150 added, 0 there already, 0 refused\n"
     assert first.stderr.splitlines()[-1] == "importing into folder: 100 %"
-    assert ask("dataset", "import", "folder", "--dir", str(images)) == {"added": 0, "duplicates": 150, "refused": []}
+    assert ask("dataset", "import", "folder", "--dir", str(images)) == {
+        "added": 0,
+        "duplicates": 150,
+        "refused_count": 0,
+        "refused": [],
+        "notes": [],
+    }
     (dataset,) = [d for d in ask("dataset", "list") if d["name"] == "folder"]
     assert (dataset["samples"], dataset["labelled"], dataset["labels"]) == (150, 150, ["cat", "dog"])
     assert len(ask("sample", "list", "folder", "--limit", "0")) == 150
@@ -80,7 +87,7 @@ def test_traffic_signs_are_imported_from_their_archives(run: Run, ask: Ask, shar
         labels = sorted({row["class_name"] for row in csv.DictReader(file) if row["split"] == "val_day"})
     run("dataset", "create", "signs", "--labels", ",".join(labels))
     words = ("--index", str(folder / "index.csv"), "--dir", str(folder), "--format", "gtsrb", "--only-split", "val_day=val")
-    assert ask("dataset", "import", "signs", *words) == {"added": 705, "duplicates": 0, "refused": []}
+    assert ask("dataset", "import", "signs", *words)["added"] == 705
     assert {sample["split"] for sample in ask("sample", "list", "signs")} == {"val"}
 
 
@@ -106,3 +113,43 @@ def test_samples_are_shown_saved_and_labelled_all_or_none(run: Run, ask: Ask, tm
     assert ask("sample", "list", "label-me", "--labelled", "no") == []
     labels.write_text("id,label\nx,dog\n")
     assert "sample_id" in run("sample", "label", "--csv", str(labels), code=4).stderr
+
+
+def test_rows_are_imported_labelled_frozen_compared_and_reported(run: Run, ask: Ask, tmp_path: Path) -> None:
+    ask("dataset", "create", "loans", "--kind", "row", "--labels", "good,bad")
+    table = tmp_path / "loans.csv"
+    lines = [f"{20 + n},{'abc'[n % 3]},{n % 2 + 1},p{n}" for n in range(40)]
+    table.write_text("age,purpose,risk,who\n" + "\n".join([*lines, "1,2", "9,a,3,x"]) + "\n")
+    words = ("--label-column", "risk", "--label-map", "1=good,2=bad", "--name-column", "who", "--source-column", "who")
+    done = ask("dataset", "import", "loans", str(table), *words, code=4)
+    assert (done["added"], done["refused_count"]) == (40, 2)
+    assert {each["name"] for each in done["refused"]} == {"loans.csv:42", "x"}
+    assert ask("dataset", "snapshot", "loans", "--reason", "first")["number"] == 1
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,label\np0,bad\nnobody,good\n")
+    assert "no match for nobody" in run("label", "import", "loans", "--csv", str(labels), code=4).stderr
+    [truth] = ask("sample", "list", "loans", "--origin", "truth")
+    shown = ask("sample", "show", truth["id"])
+    assert shown["content"] == {"age": 20.0, "purpose": "a"}
+    assert [(event["label"], event["origin"]) for event in shown["history"]] == [("good", "import"), ("bad", "truth")]
+    assert ask("dataset", "diff", "loans", "1")["relabelled"] == 1
+    assert ask("dataset", "snapshot", "loans")["relabelled"] == 1
+    assert [version["number"] for version in ask("dataset", "versions", "loans")] == [2, 1]
+    assert len(ask("sample", "list", "--kind", "row")) == 40
+    for name in ("sheet.html", "sheet.json"):
+        run("dataset", "report", "loans", "--version", "1", "-o", str(tmp_path / name))
+    assert json.loads((tmp_path / "sheet.json").read_text())["columns"]["age"]["type"] == "number"
+    assert "<svg" in (tmp_path / "sheet.html").read_text()
+    assert "has no version 9" in run("dataset", "report", "loans", "--version", "9", "-o", str(tmp_path / "x"), code=3).stderr
+
+
+def test_windows_and_texts_are_imported_and_shown(ask: Ask, tmp_path: Path) -> None:
+    ask("dataset", "create", "drives", "--kind", "window", "--annotation", "none")
+    (tmp_path / "drive.csv").write_text("x,y\n" + "".join(f"{n},{n * n}\n" for n in range(60)))
+    assert ask("dataset", "import", "drives", str(tmp_path / "drive.csv"), "--steps", "10")["added"] == 6
+    first = ask("sample", "list", "drives")[0]
+    assert ask("sample", "show", first["id"])["content"] == {"steps": 10, "x": "▁▂▃▃▄▅▆▆▇█ 0..9", "y": "▁▁▁▂▂▃▄▅▇█ 0..81"}
+    ask("dataset", "create", "mails", "--kind", "text", "--labels", "ham,spam")
+    (tmp_path / "mails.tsv").write_text("ham\thello\nspam\tbuy\n")
+    assert ask("dataset", "import", "mails", str(tmp_path / "mails.tsv"))["added"] == 2
+    assert {ask("sample", "show", each["id"])["content"] for each in ask("sample", "list", "mails")} == {"hello", "buy"}

@@ -1,7 +1,11 @@
 """What is printed."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from cloud_hub.app.hubctl import output
 from cloud_hub.app.hubctl.output import Format, Output, printable
 from cloud_hub.app.hubctl.plain import plain
 from protos.v1 import fleet_pb2, registry_pb2, rollouts_pb2, telemetry_service_pb2, twin_pb2
@@ -55,3 +59,15 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[-1] == "importing: 100 %" and len(err.splitlines()) == 11
+
+
+def test_what_goes_on_within_a_step_has_a_bar_of_its_own_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(output, "_console", lambda *, stderr: screen)
+    with Output(Format.TABLE).progress("job", 1.0) as bar:
+        bar.at(0.3, "job 7 teacher")
+        bar.within(0.5, "epoch 5/10, loss 0.412")
+        bar._bar.refresh()  # type: ignore[union-attr]
+        drawn = screen.file.getvalue()  # type: ignore[attr-defined]
+        bar.within(0.0, "")
+    assert "job 7 teacher" in drawn and "epoch 5/10, loss 0.412" in drawn and "50%" in drawn

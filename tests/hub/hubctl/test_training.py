@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from cloud_hub.core.model import JobState
+from cloud_hub.core.model import JobState, TrainingStep
 from tests.hub.hubctl.conftest import Run
 from tests.hub.rpc.running import ADMIN, RunningHub
 
@@ -69,6 +70,57 @@ def test_following_a_job_ends_as_the_job_does(hub: RunningHub, run: Run, tmp_pat
     assert json.loads(lines[-1])["job"]["state"] == state.name.lower()
 
 
+def test_a_specification_is_looked_at_as_a_whole_and_not_stored(run: Run, ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("name: checked\ndata: {dataset: nowhere, val_share: 2}\ntrain: {lr: -1, ecpohs: 3}\n")
+    said = run("job", "validate", "-f", str(path), code=4)
+    for words in ("data.val_share", "train.lr", "unknown key 'train.ecpohs'"):
+        assert words in said.stdout
+    assert "3 problems" in said.stderr
+    path.write_text("name: checked\ndata: {dataset: nowhere}\n")
+    assert "can be used" in run("job", "validate", "-f", str(path)).stdout
+    assert "'nowhere' does not exist" in run("job", "validate", "-f", str(path), "--dataset-check", code=4).stdout
+    assert "batch_size: 64" in ask("job", "validate", "-f", str(path))["yaml"]
+    run("spec", "get", "checked", code=3)
+
+
+def test_an_ended_job_is_run_again_on_the_specification_it_had(hub: RunningHub, run: Run, ask: Ask, tmp_path: Path) -> None:
+    path = spec_for(run, tmp_path, "again")
+    first = ask("job", "run", "again")
+    run("job", "retry", first["id"], code=4)  # it has not ended
+    ask("job", "cancel", first["id"])
+    path.write_text(path.read_text() + "train: {seed: 9}\n")
+    run("spec", "put", "-f", str(path))
+    second = ask("job", "retry", first["id"])
+    assert (second["state"], second["trigger_detail"]) == ("queued", f"by ada, as job {first['id']} again")
+    assert "seed" not in hub.services.training.job(second["id"]).spec_yaml
+    ask("job", "cancel", second["id"])
+    run("job", "retry", "nothing", code=3)
+
+
+def test_the_tasks_that_can_be_trained_are_listed_with_their_own_sections(run: Run, ask: Ask) -> None:
+    (images,) = [task for task in ask("spec", "tasks") if task["name"] == "image-classification"]
+    assert (images["kind"], images["annotation"], images["metric"]) == ("image", "class", "accuracy")
+    assert "accuracy >= 0.8" in run("spec", "tasks").stdout
+    assert yaml.safe_load(run("spec", "task", "image-classification").stdout)["preprocess"]["width"] == 32
+    run("spec", "task", "mind-reading", code=3)
+
+
+def test_a_follower_is_told_of_every_epoch_and_step(hub: RunningHub, run: Run, tmp_path: Path) -> None:
+    spec_for(run, tmp_path, "stepping")
+    job_id = json.loads(run("--output", "json", "job", "run", "stepping").stdout)["id"]
+    claimed = hub.services.training.claim()
+    assert claimed is not None and claimed.id == job_id
+    step = TrainingStep(epoch=2, epochs=10, step=5, steps=20, loss=0.75, eta_s=33.0)
+    hub.services.training.progress(job_id, "teacher", 0.2, "", step)
+    hub.services.training.progress(job_id, "teacher", 0.2, "a line")  # of the same stage: the step stands
+    (told,) = [json.loads(line) for line in run("--output", "json", "job", "logs", job_id).stdout.splitlines()]
+    assert [told[key] for key in ("epoch", "epochs", "step", "steps", "loss", "eta_s")] == [2, 10, 5, 20, 0.75, 33.0]
+    hub.services.training.progress(job_id, "verify", 0.9)
+    assert hub.services.training.job(job_id).step is None
+    hub.services.training.cancel(ADMIN, job_id)
+
+
 def test_the_log_of_a_running_job_is_printed_without_waiting_for_its_end(hub: RunningHub, run: Run, tmp_path: Path) -> None:
     spec_for(run, tmp_path, "going")
     job_id = json.loads(run("--output", "json", "job", "run", "going").stdout)["id"]
@@ -87,7 +139,7 @@ def test_models_are_listed_shown_and_promoted(hub: RunningHub, run: Run, ask: As
     (model,) = [m for m in ask("model", "list") if m["name"] == "shown"]
     assert (model["latest_version"], model["aliases"]) == (2, {"challenger": 2})
     assert [v["version"] for v in ask("model", "versions", "shown")] == [2, 1]
-    assert "onnx-int8 97.0%" in run("model", "versions", "shown").stdout
+    assert "onnx-int8 accuracy 0.97" in run("model", "versions", "shown").stdout
     run("model", "get", "shown", code=3)  # no champion yet
     assert run("model", "promote", "shown", "1").stdout == "champion of shown is version 1\n"
     champion = ask("model", "get", "shown")

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import firmware_images
 from cloud_hub.alerting.log import LogSink
+from cloud_hub.app.datasheets import DatasheetProcess
 from cloud_hub.archive.engine import Engine
 from cloud_hub.archive.files import open_files
 from cloud_hub.core.config import AlertsConfig, DriftConfig, GrpcConfig, HubConfig
@@ -25,6 +26,7 @@ from cloud_hub.services.access import AccessService
 from cloud_hub.services.alerts import AlertService
 from cloud_hub.services.audit import AuditService
 from cloud_hub.services.datasets import DatasetService
+from cloud_hub.services.datasheets import DatasheetService
 from cloud_hub.services.deltas import DeltaService
 from cloud_hub.services.drift import DriftService
 from cloud_hub.services.enrollment import EnrollmentService
@@ -32,6 +34,7 @@ from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.packages import PackageService
 from cloud_hub.services.readings import ReadingsService
 from cloud_hub.services.registry import PublishedVersion, RegistryService
+from cloud_hub.services.reports import ReportService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.shadow import ShadowService
 from cloud_hub.services.sources import DELTAS, SourceService
@@ -48,16 +51,9 @@ from cloud_hub.trust.authority import Authority, Issued
 from edge_agent.core.clock import Clock, SystemClock
 from protos.contract import codec
 from protos.contract.ids import DeviceId, ModelName, TenantId
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.inputs import ImageInput, Layout
+from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precision
+from protos.contract.outputs import Classification
 from tests.hub.trust_parts import Holders
 
 ADMIN = Principal(role=Role.ADMIN, name="ada")
@@ -105,7 +101,9 @@ class RunningHub:
             rollouts=RolloutService(self.db, registry, fleet, clock, packages),
             shadows=ShadowService(self.db, registry, fleet, clock),
             training=TrainingService(self.db, clock),
-            datasets=DatasetService(self.db, artifacts, clock),
+            reports=ReportService(self.db, artifacts),
+            datasets=(datasets := DatasetService(self.db, artifacts, clock)),
+            datasheets=DatasheetService(datasets.versions, DatasheetProcess(folder / "artifacts")),
             telemetry=TelemetryService(self.db, clock),
             readings=ReadingsService(self.db, Engine(files, self.config.telemetry, folder / "spill"), clock),
             drift=DriftService(self.db, DriftConfig(), lambda episode: "", clock),
@@ -180,8 +178,8 @@ class RunningHub:
                 artifact=Blob(digest=store.put(artifact), size_bytes=len(artifact)),
                 format=Format.ONNX,
                 precision=Precision.INT8,
-                preprocess=PreprocessSpec(width=32, height=32, channels=3, layout=Layout.NCHW, mean=(0.5,) * 3, std=(0.5,) * 3),
-                classification=ClassificationSpec(labels=LABELS),
+                input=ImageInput(width=32, height=32, channels=3, layout=Layout.NCHW, mean=(0.5,) * 3, std=(0.5,) * 3),
+                output=Classification(labels=LABELS),
                 golden=GoldenRef(blob=Blob(digest=store.put(golden), size_bytes=len(golden)), tolerance=0.1),
             )
         )
@@ -193,7 +191,8 @@ class RunningHub:
             artifact_digest=decoded.artifact.digest,
             artifact_size_bytes=len(artifact),
             golden_digest=decoded.golden.blob.digest,
-            accuracy=0.97,
+            score=0.97,
+            metric="accuracy",
             latency_p50_ms=1.5,
             output_error=0.01,
         )

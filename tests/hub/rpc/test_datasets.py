@@ -2,13 +2,21 @@
 
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import grpc
 import numpy as np
 import pytest
 from PIL import Image
 
+from edge_agent.core.model import Content, Observation, Prediction
+from edge_agent.decide.capture import make_capture
+from edge_agent.infer.inputs import decode_content, encode_content
+from edge_agent.sync.hub import _upload_request
 from protos.contract import ids
+from protos.contract.codec.message import enum
+from protos.contract.inputs import SampleKind
+from protos.contract.samples import Window
 from protos.v1 import datasets_pb2 as pb
 from protos.v1 import datasets_pb2_grpc
 from tests.hub.rpc.running import ADMIN, RunningHub
@@ -39,7 +47,7 @@ def test_an_import_is_taken_in_groups_as_it_comes(
 
     monkeypatch.setattr(hub.services.datasets, "import_samples", counted)
     admin.CreateDataset(pb.CreateDatasetRequest(name="streamed", labels=["cat", "dog"]))
-    samples = (pb.ImportSample(dataset="streamed", image=png(i), label="cat", name=f"{i}.png") for i in range(100))
+    samples = (pb.ImportSample(dataset="streamed", content=png(i), label="cat", name=f"{i}.png") for i in range(100))
     reply = admin.ImportSamples(samples)
     assert (reply.added, reply.duplicates, len(reply.refused)) == (100, 0, 0)
     assert sum(groups) == 100 and max(groups) <= 64
@@ -48,9 +56,40 @@ def test_an_import_is_taken_in_groups_as_it_comes(
 def test_an_import_in_which_nearly_all_is_wrong_ends_early(admin: datasets_pb2_grpc.DatasetsStub) -> None:
     admin.CreateDataset(pb.CreateDatasetRequest(name="hopeless", labels=["cat", "dog"]))
     with pytest.raises(grpc.RpcError) as refused:
-        admin.ImportSamples(pb.ImportSample(dataset="hopeless", image=b"no", name=f"{i}.png") for i in range(2000))
+        admin.ImportSamples(pb.ImportSample(dataset="hopeless", content=b"no", name=f"{i}.png") for i in range(2000))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "more than 500 images are refused, the first is" in refused.value.details()
+    assert "more than 500 samples are refused, the first is" in refused.value.details()
+
+
+KEPT: dict[str, Content] = {
+    "row": {"age": 41.0, "job": "clerk", "tags": ("a", "b")},
+    "window": Window(channels=("rpm", "speed"), values=np.arange(24, dtype=np.float32).reshape(12, 2)),
+    "text": "you have won \u20ac 100",
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_a_device_keeps_of_any_kind_is_what_the_data_set_holds(
+    hub: RunningHub, admin: datasets_pb2_grpc.DatasetsStub, kind: str
+) -> None:
+    """From the agent's own encoder through its own request to what a job reads."""
+    content, sampled = KEPT[kind], SampleKind[kind.upper()]
+    identity, version = hub.device(f"keeps-{kind}"), hub.publish(f"keeps-{kind}")
+    admin.CreateDataset(pb.CreateDatasetRequest(name=f"kept-{kind}", labels=["ham", "spam"], kind=enum(sampled)))
+    hub.services.training.put_spec(ADMIN, f"name: keeps-{kind}\ndata: {{dataset: kept-{kind}}}\n")
+    seen = Observation(content=content, captured_at=datetime(2026, 1, 1, tzinfo=UTC), source="s", name="file#3\n")
+    model = version.variants[0].manifest_digest
+    capture = make_capture(seen, Prediction(label=1, confidence=0.5, latency_ms=1.0), "control", model, ("ham", "spam"))
+    with hub.channel(identity) as channel:
+        told = datasets_pb2_grpc.DatasetsStub(channel).UploadSample(_upload_request(capture))
+    kept = admin.GetSample(pb.GetSampleRequest(id=told.sample_id))
+    assert (kept.sample.dataset, kept.sample.name, kept.sample.predicted) == (f"kept-{kind}", "file#3?", "spam")
+    assert kept.content == encode_content(content)
+    assert encode_content(decode_content(kept.content, sampled)) == kept.content
+    join = pb.JoinLabelsRequest(dataset=f"kept-{kind}", tolerance_ms=1 << 62)
+    with pytest.raises(grpc.RpcError) as refused:
+        admin.JoinLabels(join)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_device_hands_a_frame_over_once(hub: RunningHub, admin: datasets_pb2_grpc.DatasetsStub) -> None:
@@ -60,7 +99,7 @@ def test_a_device_hands_a_frame_over_once(hub: RunningHub, admin: datasets_pb2_g
     image = png(7)
     request = pb.UploadSampleRequest(
         digest=ids.digest_of(image),
-        image=image,
+        content=image,
         captured_at_ms=1_700_000_000_000,
         source="north",
         name="7.png",
@@ -79,7 +118,7 @@ def test_a_device_hands_a_frame_over_once(hub: RunningHub, admin: datasets_pb2_g
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
     content = admin.GetSample(pb.GetSampleRequest(id=first.sample_id))
-    assert content.image == image
+    assert content.content == image
     assert (content.sample.device_id, content.sample.label, content.sample.predicted) == ("cam-upload", "", "dog")
     unlabelled = pb.ListSamplesRequest(dataset="seen-data", labelled=pb.ListSamplesRequest.LABELLED_NO, device_id="cam-upload")
     assert [sample.id for sample in admin.ListSamples(unlabelled).samples] == [first.sample_id]

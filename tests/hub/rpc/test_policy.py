@@ -35,7 +35,7 @@ READS = {
     "Admin": "WhoAmI CreateToken ListTokens RevokeToken",
     "Alerts": "GetAlert ListAlerts ListRules ListSilences ListSinks WatchAlerts",
     "Artifacts": "Download Locate",
-    "Datasets": "GetSample ListDatasets ListSamples",
+    "Datasets": "GetDatasetChanges GetDatasheet GetSample ListDatasetVersions ListDatasets ListSamples",
     "Drift": "ListEpisodes ListWindows",
     "Fleet": "GetDevice ListDevices",
     "Packages": "ListPackages",
@@ -44,17 +44,17 @@ READS = {
     "Shadows": "GetShadow ListShadows",
     "Streams": "GetStream ListStreams ListWindows WatchWindows",
     "Telemetry": "Aggregate GetStats ListEvents ListQuarantine QueryReadings TailReadings",
-    "Training": "GetJob GetSpec ListJobs WatchJob",
+    "Training": "GetJob GetReport GetSpec ListJobs ListTasks ValidateSpec WatchJob",
     "Trust": "GetMetadata GetTrust",
 }
-LABELS = {"Datasets": "CreateDataset ImportSamples LabelSamples"}
+LABELS = {"Datasets": "CreateDataset ImportSamples JoinLabels LabelSamples SnapshotDataset"}
 STOPS = {"Rollouts": "AbortRollout PauseRollout RollbackRollout", "Shadows": "StopShadow"}
 OPERATES = {
     "Alerts": "AckAlert CreateSilence DeleteRule ExpireSilence PutRule ResolveAlert TestSink",
     "Fleet": "CreateDevice DeleteDevice EnrollDevice RevokeDevice RotateDevice UpdateDevice",
     "Streams": "DeleteStream PutStreams",
     "Telemetry": "GetQuarantined ReplayQuarantined",
-    "Training": "CancelJob PutSpec RunJob",
+    "Training": "CancelJob PutSpec RetryJob RunJob",
 }
 RELEASES = {
     "Packages": "PublishPackage",
@@ -131,6 +131,7 @@ def test_what_changes_something_stands_in_the_audit_log() -> None:
         "WhoAmI",
         "Export",
         "Verify",
+        "Validate",
         "Server",
     )
     changing = {path for path in METHODS if not path.rpartition("/")[2].startswith(reading)}

@@ -106,7 +106,7 @@ def test_a_stream_of_requests_is_one_change(hub: RunningHub) -> None:
     path = "/tideline.v1.Datasets/ImportSamples"
     with hub.channel(hub.user) as channel:
         call = channel.stream_unary(path, datasets_pb2.ImportSample.SerializeToString, datasets_pb2.ImportReply.FromString)
-        samples = (datasets_pb2.ImportSample(dataset="none-such", image=b"x", name=f"{n}.png") for n in range(3))
+        samples = (datasets_pb2.ImportSample(dataset="none-such", content=b"x", name=f"{n}.png") for n in range(3))
         with contextlib.suppress(grpc.RpcError):
             call(samples, timeout=DEADLINE_S)
     found = entries(hub, action=path)
@@ -121,7 +121,7 @@ def test_a_subject_names_things_and_no_secrets() -> None:
         admin_pb2.CreateTokenRequest(user="vi", scope="viewer", note=secret),
         alerts_pb2.PutRuleRequest(yaml=f"password: {secret}"),
         alerts_pb2.AckAlertRequest(id="a1", comment=secret),
-        datasets_pb2.ImportSample(dataset="d", image=secret.encode()),
+        datasets_pb2.ImportSample(dataset="d", content=secret.encode()),
         trust_pb2.PutRootRequest(image_root=secret.encode()),
     ]
     told = [subject_of(request) for request in requests]

@@ -94,7 +94,8 @@ class Rows:
     def _say(self, call: Callable[[str, Message], Any]) -> None:
         call("Registry/SetAlias", G.SetAliasRequest(name=MODEL, alias="champion", version=1))
         call("Datasets/CreateDataset", D.CreateDatasetRequest(name=MARK, labels=["cat", "dog"]))
-        call("Datasets/ImportSamples", D.ImportSample(dataset=MARK, image=png(1), label="cat", name=f"{MARK}.png"))
+        call("Datasets/ImportSamples", D.ImportSample(dataset=MARK, content=png(1), label="cat", name=f"{MARK}.png"))
+        call("Datasets/SnapshotDataset", D.SnapshotDatasetRequest(dataset=MARK, reason=MARK))
         self.ids["sample"] = call("Datasets/ListSamples", D.ListSamplesRequest(dataset=MARK)).samples[0].id
         call("Training/PutSpec", TR.PutSpecRequest(yaml=f"name: {MODEL}\ndata: {{dataset: {MARK}}}\n"))
         self.ids["job"] = call("Training/RunJob", TR.RunJobRequest(model=MODEL)).id
@@ -205,13 +206,25 @@ CASES: dict[str, list[Case]] = {
     ],
     "Datasets/CreateDataset": [user(NOTHING, D.CreateDatasetRequest, name="stripes", labels=["cat", "dog"])],
     "Datasets/GetSample": [user(NOT_FOUND, D.GetSampleRequest, id=known("sample"))],
-    "Datasets/ImportSamples": [user(ANY, D.ImportSample, dataset=MARK, image=png(2), label="dog", name="x.png")],
+    "Datasets/ImportSamples": [user(ANY, D.ImportSample, dataset=MARK, content=png(2), label="dog", name="x.png")],
     "Datasets/LabelSamples": [
         Case(
             NOT_FOUND,
             lambda rows: D.LabelSamplesRequest(labels=[D.LabelSamplesRequest.Label(sample_id=rows["sample"], label="dog")]),
         )
     ],
+    "Datasets/GetDatasetChanges": [user(NOT_FOUND, D.GetDatasetChangesRequest, dataset=MARK, to=1, **{"from": 1})],
+    "Datasets/GetDatasheet": [user(NOT_FOUND, D.GetDatasheetRequest, dataset=MARK, json=True)],
+    "Datasets/JoinLabels": [
+        Case(
+            NOT_FOUND,
+            lambda rows: D.JoinLabelsRequest(
+                dataset=MARK, truths=[D.JoinLabelsRequest.Truth(sample_id=rows["sample"], label="dog")]
+            ),
+        )
+    ],
+    "Datasets/ListDatasetVersions": [user(NOT_FOUND, D.ListDatasetVersionsRequest, dataset=MARK)],
+    "Datasets/SnapshotDataset": [user(NOT_FOUND, D.SnapshotDatasetRequest, dataset=MARK, reason="x")],
     "Datasets/ListDatasets": [user(NOTHING, D.ListDatasetsRequest)],
     "Datasets/ListSamples": [
         user(NOT_FOUND | NOTHING, D.ListSamplesRequest, dataset=MARK),
@@ -222,7 +235,7 @@ CASES: dict[str, list[Case]] = {
             ANY,
             D.UploadSampleRequest,
             digest=ids.digest_of(png(3)),
-            image=png(3),
+            content=png(3),
             captured_at_ms=1_700_000_000_000,
             name="x.png",
             model_manifest=known("manifest"),
@@ -307,9 +320,18 @@ CASES: dict[str, list[Case]] = {
     ],
     "Training/CancelJob": [user(NOT_FOUND, TR.GetJobRequest, id=known("job"))],
     "Training/GetJob": [user(NOT_FOUND, TR.GetJobRequest, id=known("job"))],
+    "Training/GetReport": [
+        user(NOT_FOUND, TR.GetReportRequest, job_id=known("job")),
+        user(NOT_FOUND, TR.GetReportRequest, model=MODEL, version=1, json=True),
+    ],
     "Training/GetSpec": [user(NOT_FOUND, TR.GetSpecRequest, model=MODEL)],
     "Training/ListJobs": [user(NOTHING, TR.ListJobsRequest), user(NOTHING, TR.ListJobsRequest, model=MODEL)],
     "Training/PutSpec": [marked(user(ANY, TR.PutSpecRequest, yaml=f"name: {MODEL}\ndata: {{dataset: {MARK}}}\n"), b"")],
+    "Training/ListTasks": [user(NOTHING, TR.ListTasksRequest)],
+    "Training/RetryJob": [user(NOT_FOUND, TR.GetJobRequest, id=known("job"))],
+    "Training/ValidateSpec": [
+        marked(user(ANY, TR.ValidateSpecRequest, yaml=f"name: {MODEL}\ndata: {{dataset: {MARK}}}\n", dataset_check=True), b"")
+    ],
     "Training/RunJob": [user(ANY, TR.RunJobRequest, model=MODEL)],
     "Training/WatchJob": [user(NOT_FOUND, TR.GetJobRequest, id=known("job"))],
     "Trust/GetDirector": [device(ANY, U.GetDirectorRequest, nonce=b"n" * 16)],

@@ -43,7 +43,13 @@ def datasets(db: Database, artifacts: ArtifactStore) -> DatasetService:
 
 
 def new(number: int, **values: object) -> NewSample:
-    fields: dict[str, object] = {"dataset": "numbers", "image": image(number), "source": "s", "name": f"{number}.png", **values}
+    fields: dict[str, object] = {
+        "dataset": "numbers",
+        "content": image(number),
+        "source": "s",
+        "name": f"{number}.png",
+        **values,
+    }
     return NewSample(**fields)  # type: ignore[arg-type]
 
 
@@ -51,7 +57,7 @@ def captured(number: int, **values: object) -> CapturedSample:
     data = image(number)
     fields: dict[str, object] = {
         "digest": ids.digest_of(data),
-        "image": data,
+        "content": data,
         "captured_at": START,
         "source": "gate",
         "name": "",
@@ -71,7 +77,7 @@ def listed(datasets: DatasetService, labelled: bool | None = None, device: Devic
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "PPM", "BMP"])
 def test_an_imported_image_comes_back_byte_for_byte(datasets: DatasetService, kind: str) -> None:
-    report = datasets.import_samples(ADMIN, [new(1, image=image(1, kind), label="two", split="val")])
+    report = datasets.import_samples(ADMIN, [new(1, content=image(1, kind), label="two", split="val")])
     assert (report.added, report.duplicates, report.refused) == (1, 0, ())
     [sample], _ = datasets.list_samples(ADMIN, "numbers", None, None, Page())
     assert (sample.label, sample.source, sample.split, sample.name, sample.device) == ("two", "s", "val", "1.png", None)
@@ -93,9 +99,9 @@ def test_what_cannot_be_taken_is_refused_by_name_and_reason_and_the_rest_is_take
         ADMIN,
         [
             new(1, label="one"),
-            new(2, image=good[: len(good) // 2], name="cut.png"),
-            new(3, image=b"", name="empty.png"),
-            new(4, image=b"GIF89a" + bytes(100), name="moving.gif"),
+            new(2, content=good[: len(good) // 2], name="cut.png"),
+            new(3, content=b"", name="empty.png"),
+            new(4, content=b"GIF89a" + bytes(100), name="moving.gif"),
             new(5, label="four", name="label.png"),
             new(6, split="dev", name="split.png"),
             new(7, name="bad\nname"),
@@ -122,7 +128,7 @@ def test_damaged_images_are_refused_or_decode_and_never_raise(datasets: DatasetS
         data = bytearray(good[: int(rng.integers(1, len(good) + 1))])
         for _ in range(int(rng.integers(0, 4))):
             data[int(rng.integers(len(data)))] = int(rng.integers(256))
-        mutants.append(new(number, image=bytes(data)))
+        mutants.append(new(number, content=bytes(data)))
     report = datasets.import_samples(ADMIN, mutants)
     assert report.added + report.duplicates + len(report.refused) == 150
 
@@ -130,7 +136,7 @@ def test_damaged_images_are_refused_or_decode_and_never_raise(datasets: DatasetS
 @pytest.mark.parametrize("side", [5001, 100_000])
 def test_an_image_that_unpacks_to_more_than_memory_should_hold_is_refused(datasets: DatasetService, side: int) -> None:
     bomb = b"P6 %d %d 255\n" % (side, side) + bytes(1000)
-    [refused] = datasets.import_samples(ADMIN, [new(1, image=bomb)]).refused
+    [refused] = datasets.import_samples(ADMIN, [new(1, content=bomb)]).refused
     assert "more than 25000000" in refused.reason
 
 
@@ -215,7 +221,7 @@ def test_a_frame_that_is_not_what_its_digest_says_is_refused(db: Database, datas
     with pytest.raises(Invalid, match="digest"):
         datasets.upload(DEVICE, captured(1, digest=other))
     with pytest.raises(Invalid, match=r"frame\.png: not a readable"):
-        datasets.upload(DEVICE, captured(1, name="frame.png", digest=ids.digest_of(b"junk"), image=b"junk"))
+        datasets.upload(DEVICE, captured(1, name="frame.png", digest=ids.digest_of(b"junk"), content=b"junk"))
     with pytest.raises(Invalid, match="confidence"):
         datasets.upload(DEVICE, captured(1, confidence=float("nan")))
 
@@ -239,6 +245,6 @@ def test_a_sample_row_always_has_its_image(datasets: DatasetService, artifacts: 
 
 
 def test_labels_come_in_bounded_parts(datasets: DatasetService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud_hub.services.datasets.MAX_LABELLED", 2)
+    monkeypatch.setattr("cloud_hub.services.labelling.MAX_LABELLED", 2)
     with pytest.raises(Invalid, match="more than 2"):
         datasets.label(ADMIN, [(str(number), "one") for number in range(3)])

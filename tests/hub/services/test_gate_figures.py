@@ -183,3 +183,22 @@ def test_accuracy_is_that_of_the_labels_that_came() -> None:
     reading = readings(Group(answers=(45, 50, 4)), _nothing)[Metric.ACCURACY]
     assert (reading.value, reading.samples, reading.devices) == (0.9, 50, 4)
     assert reading.low < 0.8 < 0.97 < reading.high
+
+
+def test_a_confidence_that_is_always_1_gives_finite_figures_and_stops_nothing() -> None:
+    """Models that give numbers: their labels are bins, and nothing is uncertain."""
+    yardstick = Baseline(
+        labels=("low", "high"), label_share=(0.5, 0.5), confidence_share=(0.0,) * 9 + (1.0,), confidence_mean=1.0, samples=1000
+    )
+    sure = np.zeros(CONFIDENCE_BINS)
+    sure[-1] = 100
+    tallies = [
+        _tally(device, slot, readings=100, confidence=sure, labels=Counter({0: 50, 1: 50}), latency=Counter({200: 100}))
+        for device in range(DEVICES + 2)
+        for slot in range(6)
+    ]
+    told = readings(Group(tallies=tallies), lambda version: yardstick)
+    assert all(math.isfinite(one.value) for one in told.values())
+    assert told[Metric.CONFIDENCE_SHIFT].value == 0.0 == told[Metric.DRIFT_SCORE].value == told[Metric.UNCERTAIN_RATE].value
+    gates = (Gate(metric="confidence_shift", min=-0.05), Gate(metric="drift_score", max=0.2))
+    assert judge(gates, told, {}).outcome is not Outcome.BREACH

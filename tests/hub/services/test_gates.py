@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from cloud_hub.core.datasets import LabelOrigin
 from cloud_hub.core.gates import Outcome, Reading
 from cloud_hub.core.model import RolloutState
 from cloud_hub.core.tallies import Side
@@ -275,6 +276,7 @@ def test_accuracy_is_that_of_labelled_control_samples_of_the_version(field: Fiel
     field.goes_by(STEP_S)
     field.sampled(range(2), share_right=right, count=60)
     field.sampled(range(2), share_right=0.0, count=60, reason="uncertain")
+    field.sampled(range(2), share_right=1.0 - right, count=600, origin=LabelOrigin.TEACHER)
     field.goes_by(600, until=lambda: field.ended(id))
     assert field.rollout(id).state is state, field.verdict(id).reason
     assert ("accuracy" in field.rollout(id).reason) is (state is RolloutState.FAILED)

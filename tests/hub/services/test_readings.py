@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from cloud_hub.archive import parquet
 from cloud_hub.archive.files import LocalFiles, ObjectFiles
 from cloud_hub.core.errors import Exhausted, Invalid, NotFound, NotReady, Unavailable
 from cloud_hub.core.model import StoredReading
@@ -18,6 +20,7 @@ from cloud_hub.services import snapshots
 from cloud_hub.services.aggregates import Aggregate, Grouping
 from cloud_hub.services.readings import ReadingFilter
 from cloud_hub.store import fleet
+from cloud_hub.store.archive import Kind
 from cloud_hub.store.database import Database
 from protos.contract.ids import DeviceId
 from protos.contract.telemetry import FLAG_CAPTURED, FLAG_UNCERTAIN, Batch, InferenceTable, Lane
@@ -71,6 +74,24 @@ def test_readings_come_back_as_they_were_sent(store: Store) -> None:
     ] * 2
     assert {(one.device, one.epoch, one.lane, one.model) for one in page} == {(CAM, "e1", "normal", manifest("digits", 1))}
     assert [one.captured_at - START for one in page] == [timedelta(milliseconds=100 * i) for i in range(6)]
+
+
+def test_values_come_back_and_files_of_an_older_hub_have_none(store: Store) -> None:
+    def valued(first: int) -> Batch:
+        made = batch(first, 3)
+        return replace(made, inferences=replace(made.inferences, value=np.array([1.5, np.nan, -2.0], dtype="<f4")))
+
+    store.land(valued(0), valued(3))
+    store.archive()  # all but the last
+    [old] = [store.folder / "archive" / path for path in store.paths()]
+    pq.write_table(pq.read_table(old).drop_columns(["value"]), old)
+    store.land(valued(6), batch(9, 1))
+    store.archive()
+    expected = [None, None, None, 1.5, None, -2.0, 1.5, None, -2.0, None]
+    assert [one.value for one in queried(store)] == expected
+    assert len(sums(store)) == 1, "a sum does not name the column"
+    tables = [parquet.read((store.folder / "archive" / path).read_bytes()) for path in store.paths()]
+    assert len(tables) == 2 and parquet.joined(Kind.READINGS, tables)["value"].to_pylist() == expected[:9]
 
 
 def test_readings_come_in_event_time_across_batches_lanes_files_and_pages(

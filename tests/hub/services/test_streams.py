@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from cloud_hub.core.errors import Exhausted, Invalid, NotFound
@@ -361,3 +362,13 @@ def test_the_same_window_of_two_devices_is_two_windows(hub: FoldingHub) -> None:
     hub.tick(minute(0))
     hub.idle()
     assert {(window.device, window.readings) for window in hub.windows()} == {(CAM, 60), (OTHER, 60)}
+
+
+def test_a_stream_of_values_leaves_out_readings_without_one(hub: FoldingHub) -> None:
+    hub.put("streams: {told: {window: {kind: tumbling, size_s: 60}, aggregates: {mean: mean(value), n: count}}}")
+    plain, valued = minute(0), minute(1)
+    told = np.where(np.arange(60) % 2, np.nan, 3.0).astype("<f4")
+    hub.tick(plain, replace(valued, inferences=replace(valued.inferences, value=told)), minute(2))
+    first, second = hub.windows()
+    assert dict(first.values) == {"n": 60.0}
+    assert dict(second.values) == {"mean": 3.0, "n": 60.0}

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import pytest
 
 from cloud_hub.core.config import TrainingConfig
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
-from cloud_hub.core.model import Job, JobState
+from cloud_hub.core.job_queue import Resources
+from cloud_hub.core.model import Job, JobState, TrainingStep
 from cloud_hub.core.pages import Page
+from cloud_hub.core.spec import parse
 from cloud_hub.services.datasets import DatasetService, NewSample
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store import episodes
@@ -52,7 +54,7 @@ class Trainer:
         self.clock.advance(1)
         numbers = range(self.images, self.images + count)
         self.images += count
-        items = [NewSample(dataset="numbers", image=image(n), label=label, source=f"s{n}", name=str(n)) for n in numbers]
+        items = [NewSample(dataset="numbers", content=image(n), label=label, source=f"s{n}", name=str(n)) for n in numbers]
         assert self.datasets.import_samples(ADMIN, items).added == count
         self.clock.advance(1)
 
@@ -357,6 +359,19 @@ def test_a_job_whose_worker_died_is_queued_again_and_given_up_in_the_end(trainer
     assert trainer.training.run(ADMIN, DIGITS).id != job.id
 
 
+def test_trials_are_kept_as_long_as_the_job_may_go_on(trainer: Trainer) -> None:
+    trainer.put(spec())
+    job = trainer.training.run(ADMIN, DIGITS)
+    trainer.training.claim()
+    trainer.training.add_trials(job.id, [{"trial": 1}, {"trial": 2}])
+    trainer.training.recover("killed")
+    assert trainer.training.trials(job.id, 1) == [{"trial": 2}]
+    trainer.training.cancel(ADMIN, job.id)
+    assert trainer.training.trials(job.id, 0) == []
+    with pytest.raises(Conflict, match="is cancelled"):
+        trainer.training.add_trials(job.id, [{"trial": 3}])
+
+
 def test_stopping_the_hub_costs_a_job_none_of_its_attempts(trainer: Trainer) -> None:
     trainer.put(spec())
     job = trainer.training.run(ADMIN, DIGITS)
@@ -398,24 +413,90 @@ def test_a_spec_that_an_older_hub_took_does_not_stop_the_others(trainer: Trainer
     assert [job.model for job in trainer.jobs()] == ["digits"]
 
 
-def test_training_sees_every_labelled_sample_in_an_order_of_its_own(trainer: Trainer) -> None:
-    trainer.add(3, label="two")
-    trainer.add(2, label=None)
-    trainer.add(2, label="one")
-    samples = trainer.training.training_samples("numbers")
-    assert sorted((sample.name, sample.label, sample.source) for sample in samples) == [
-        ("0", "two", "s0"),
-        ("1", "two", "s1"),
-        ("2", "two", "s2"),
-        ("5", "one", "s5"),
-        ("6", "one", "s6"),
-    ]
-    assert [sample.digest for sample in samples] == sorted(sample.digest for sample in samples)
-    assert trainer.training.training_labels("numbers") == LABELS
-    with pytest.raises(NotFound):
-        trainer.training.training_samples("letters")
-
-
 def test_a_spec_that_could_never_be_deployed_is_refused_when_it_is_put(trainer: Trainer) -> None:
     with pytest.raises(Invalid, match="selector"):
         trainer.training.put_spec(ADMIN, "{name: m, data: {dataset: d}, deploy: {selector: {model: 'No Name'}}}")
+
+
+def test_a_job_may_ask_for_other_resources_than_its_specification(trainer: Trainer) -> None:
+    trainer.put(spec())
+    job = trainer.training.run(ADMIN, DIGITS, {"priority": "high"})
+    assert parse(job.spec_yaml).resources.priority == "high"
+    assert parse(trainer.training.get_spec(ADMIN, DIGITS).yaml).resources.priority == "normal"
+    again = trainer.training.run(ADMIN, DIGITS)
+    assert (again.id, parse(again.spec_yaml).resources.priority) == (job.id, "normal"), "as the newest specification says"
+    with pytest.raises(Invalid, match=r"'resources.priority' must be one of low, normal, high"):
+        trainer.training.run(ADMIN, DIGITS, {"priority": "huge"})
+
+
+def test_the_shortest_is_trained_first_and_the_most_urgent_before_it(trainer: Trainer) -> None:
+    names = [ModelName(name) for name in ("long", "short", "urgent")]
+    for name in names:
+        trainer.put(spec().replace("name: digits", f"name: {name}"))
+    for name, seconds in (("long", 900), ("short", 60), ("urgent", 9000)):
+        job = trainer.training.run(ADMIN, ModelName(name))
+        assert trainer.training.claim() is not None
+        trainer.clock.advance(seconds)
+        trainer.training.finish(job.id, JobState.REJECTED, "not better")
+    for name in names:
+        trainer.training.run(ADMIN, name, {"priority": "high"} if name == "urgent" else {})
+    order = []
+    while (job := trainer.training.claim(Resources(cpus=4), Resources(cpus=4))) is not None:
+        order.append(job.model)
+        trainer.training.finish(job.id, JobState.REJECTED, "not better")
+    assert order == ["urgent", "short", "long"]
+
+
+# -- again, and beforehand
+
+
+def test_a_job_that_ended_is_run_again_as_it_was(trainer: Trainer) -> None:
+    trainer.put(spec(min_new_labels=0))
+    first = trainer.training.run(ADMIN, DIGITS)
+    with pytest.raises(Conflict, match="is queued"):
+        trainer.training.retry(ADMIN, first.id)
+    claimed = trainer.training.claim()
+    assert claimed is not None
+    trainer.training.finish(first.id, JobState.FAILED, "the disk was full")
+    trainer.put(spec(min_new_labels=99))
+    again = trainer.training.retry(ADMIN, first.id)
+    assert (again.state, again.spec_yaml, again.id != first.id) == (JobState.QUEUED, first.spec_yaml, True)
+    assert first.id in again.trigger_detail
+    assert trainer.training.get(ADMIN, first.id).state is JobState.FAILED
+    with pytest.raises(NotFound):
+        trainer.training.retry(STRANGER, first.id)
+
+
+def test_a_specification_is_held_against_its_data_set_before_a_job_is_made(trainer: Trainer) -> None:
+    def problems(yaml: str) -> str:
+        return "\n".join(trainer.training.check_spec(ADMIN, yaml, dataset=True)[1])
+
+    trainer.add(5)
+    assert "has 5 labelled samples, data.min_samples is 100" in problems(spec())
+    assert "'two' has 0" in problems(spec())
+    assert "'nothing' does not exist" in problems("name: a\ndata: {dataset: nothing}")
+    said = problems("name: a\ntask: forecasting\ndata: {dataset: numbers}")
+    assert "holds samples of kind image, task forecasting takes window" in said
+    assert "has no version 7" in problems("name: a\ndata: {dataset: numbers, version: 7}")
+    assert "5 samples do not say when they were captured" in problems("name: a\ndata: {dataset: numbers, split_by: time}")
+    trainer.add(50, "one")
+    trainer.add(50, "two")
+    yaml, found = trainer.training.check_spec(ADMIN, spec(), dataset=True)
+    assert found == [] and parse(yaml) == parse(spec())
+    assert trainer.training.check_spec(STRANGER, spec(), dataset=True)[1], "another tenant's data set is not there"
+
+
+def test_a_step_is_kept_while_its_stage_lasts(trainer: Trainer) -> None:
+    trainer.put(spec(min_new_labels=0))
+    trainer.training.run(ADMIN, DIGITS)
+    job = trainer.training.claim()
+    assert job is not None
+    step = TrainingStep(epoch=1, epochs=3, step=2, steps=9, loss=0.5, eta_s=12.5)
+    trainer.training.progress(job.id, "teacher", 0.1, "", step)
+    trainer.training.progress(job.id, "teacher", 0.1, "a line")
+    assert trainer.training.job(job.id).step == step
+    trainer.training.progress(job.id, "teacher", 0.1, "", replace(step, loss=float("nan")))
+    assert trainer.training.job(job.id).step == step
+    trainer.training.progress(job.id, "student", 0.5, "the next network")
+    assert trainer.training.job(job.id).step is None
+    assert [line.text for line in trainer.training.lines(job.id)] == ["a line", "the next network"]

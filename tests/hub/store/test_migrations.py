@@ -9,9 +9,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from cloud_hub.store import database, episodes, fleet, streams
+from cloud_hub.core.datasets import LabelOrigin
+from cloud_hub.core.tasks import Annotation
+from cloud_hub.store import database, datasets, episodes, fleet, label_events, streams
 from cloud_hub.store.database import Database, Tx
 from protos.contract.ids import DeviceId
+from protos.contract.inputs import SampleKind
 from protos.contract.telemetry import Lane, Mark
 from tests.hub.telemetry_parts import CAM, TENANT
 
@@ -159,3 +162,34 @@ def _insert(tx: Tx, table: str, **values: Any) -> None:
     row: Mapping[str, Any] = values
     names = ", ".join(row)
     tx.execute(text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in row)})"), row)
+
+
+def test_older_data_sets_hold_images_with_classes_whose_labels_have_a_history(empty_url: str) -> None:
+    db = Database(empty_url)
+    with db.write() as tx:
+        config = _config()
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0016")
+    with db.write() as tx:
+        _insert(tx, "datasets", tenant=TENANT, name="signs", labels='["stop","yield"]', created_at=5)
+        for number, (label, device) in enumerate((("stop", None), ("yield", CAM), (None, CAM)), start=1):
+            values = {
+                "source": "s",
+                "split": "",
+                "name": "n",
+                "reason": "",
+                "predicted": "",
+                "confidence": 0.0,
+                "created_at": 6,
+            }
+            values |= {"id": f"s{number}", "tenant": TENANT, "dataset": "signs", "digest": DIGEST[:-1] + str(number)}
+            _insert(tx, "samples", number=number, label=label, device=device, labelled_at=label and 7, **values)
+    db.migrate()
+    with db.read() as tx:
+        [dataset] = datasets.every(tx, TENANT)
+        assert (dataset.kind, dataset.annotation, dataset.columns) == (SampleKind.IMAGE, Annotation.CLASS, ())
+        samples = [sample for _, sample in datasets.page(tx, TENANT, "signs", labelled=None, device=None, after=0, limit=9)]
+        assert [sample.origin for sample in samples] == [LabelOrigin.IMPORT, LabelOrigin.HUMAN, None]
+        told = [[event.label for event in label_events.history(tx, TENANT, sample.id, 9)] for sample in samples]
+        assert told == [["stop"], ["yield"], []]
+    db.close()
