@@ -1,48 +1,63 @@
-"""Labelled images -> frames of one size, with every image that was left out counted and named."""
+"""Samples as they are stored -> those that can be used, with every one that was left out counted and named."""
 
-import hashlib
-import io
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from cloud_hub.core.spec import ImageSpec
-from edge_agent.infer.preprocess import preprocess
+from edge_agent.infer.inputs import Content
 from protos.contract.ids import Digest
-from protos.contract.manifest import Layout, PreprocessSpec
+from protos.contract.samples import Window
 
-MIN_SIDE = 8  # pixels: below it there is nothing to see
-MAX_PIXELS = 50_000_000  # a bigger file is a mistake or an attack
 _EXAMPLES = 10  # names kept per reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawSample:
-    """One labelled image as the store has it."""
+    """One sample as the store has it."""
 
     id: str
     digest: Digest
-    image: bytes
-    label: str
+    content: bytes
+    label: str  # as its data set's annotation says
     source: str = ""  # samples that share it never part across splits
     split: str = ""  # "", "train", "val", "test": pinned there
     name: str = ""
-    group: str = ""  # device it came from; accuracy is reported per group
+    group: str = ""  # device it came from; the metric is reported per group
+    at_ms: int = 0  # when it was captured; 0: not known
+    origin: str = ""  # of the label: "human", "import", "truth", "teacher"; "": not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where one usable sample came from: what a report may part the score by, and how it names a sample."""
+
+    id: str  # of the sample
+    source: str  # samples that share it resemble each other
+    at_ms: int = 0  # when it was captured; 0: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frame:
+class Item:
     """One usable sample."""
 
-    pixels: NDArray[np.uint8]  # (height, width, 3) RGB of the spec's size
+    content: Content  # as a device sees it; pictures: (H, W, 3) of the network's size
     label: str
     source: str
     split: str
     digest: Digest
     group: str
+    at_ms: int = 0
+    label_origin: str = ""  # as ``RawSample.origin``
+    target: Any = None  # the label as the task has read it, where it is not a class
+    id: str = ""  # of the sample
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(id=self.id or self.digest, source=self.source, at_ms=self.at_ms)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +66,7 @@ class CleaningReport:
 
     given: int = 0
     kept: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)  # reason -> images
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> samples
     examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> some of their names
     notes: list[str] = field(default_factory=list)
 
@@ -63,7 +78,7 @@ class CleaningReport:
 
     def lines(self) -> list[str]:
         """In words, one fact a line."""
-        said = [f"{self.given} images given, {self.kept} kept"]
+        said = [f"{self.given} samples given, {self.kept} kept"]
         for reason, count in sorted(self.dropped.items()):
             names = self.examples[reason]
             more = ", ..." if count > len(names) else ""
@@ -80,108 +95,98 @@ class CleaningReport:
         }
 
 
-def clean(
-    samples: Iterable[RawSample], image: ImageSpec, labels: tuple[str, ...], *, limit: int
-) -> tuple[list[Frame], CleaningReport]:
-    """Decode and resize what is usable. ``samples`` come oldest first; above ``limit`` the oldest go.
+Decode = Callable[[RawSample, CleaningReport], tuple[bytes, Content] | None]
 
-    Identical pixels under one label are kept once; under several labels none is kept, for nobody can say which is right.
+
+def clean(
+    samples: Iterable[RawSample],
+    decode: Decode,
+    labels: tuple[str, ...] | None,
+    *,
+    limit: int,
+    limit_bytes: int = sys.maxsize,
+) -> tuple[list[Item], CleaningReport]:
+    """Keep what is usable. ``samples`` come oldest first and one by one; above a limit the oldest go.
+
+    The same content under one label is kept once; under several labels none is kept, for nobody can say which is right.
+
+    Args:
+        decode: gives what makes a content the same as another, and the content; None where it has reported why there is none.
+        labels: that may be; None: the task reads them itself.
+        limit_bytes: of contents that are held.
     """
     report = CleaningReport()
-    kept: dict[bytes, Frame | None] = {}  # by content; None: conflicting
+    kept: dict[bytes, Item | None] = {}  # by content; None: conflicting
     names: dict[bytes, str] = {}
-    frames = 0
+    items = held = 0
     for sample in samples:
         report.given += 1
         name = sample.name or sample.id
-        if sample.label not in labels:
+        if labels is not None and sample.label not in labels:
             report.drop(f"label {sample.label!r} is not in the data set" if sample.label else "no label", name)
             continue
-        pixels = _decode(sample, report)
-        if pixels is None:
+        decoded = decode(sample, report)
+        if decoded is None:
             continue
-        key = _content(pixels)
+        key, content = decoded
         if key in kept:
-            frames -= _repeat(kept, key, sample, names[key], report)
+            freed = _repeat(kept, key, sample, names[key], report)
+            items, held = items - (freed > 0), held - freed
             continue
-        kept[key] = _frame(sample, sized(pixels, image))
+        kept[key] = _item(sample, content)
         names[key] = name
-        frames += 1
-        if frames > limit:
-            oldest = next(content for content, frame in kept.items() if frame is not None)
+        items, held = items + 1, held + size_of(content)
+        while items > limit or (held > limit_bytes and items > 1):
+            oldest, item = next((content, item) for content, item in kept.items() if item is not None)
+            bound = f"data.max_samples ({limit})" if items > limit else f"data.max_bytes ({limit_bytes})"
             del kept[oldest]
-            report.drop(f"more than data.max_samples ({limit}): the oldest", names.pop(oldest))
-            frames -= 1
-    usable = [frame for frame in kept.values() if frame is not None]
+            report.drop(f"more than {bound}: the oldest", names.pop(oldest))
+            items, held = items - 1, held - size_of(item.content)
+    usable = [item for item in kept.values() if item is not None]
     report.kept = len(usable)
     return usable, report
 
 
-def sized(pixels: NDArray[np.uint8], image: ImageSpec) -> NDArray[np.uint8]:
-    """``(height, width, 3)`` as the device resizes it; grey is repeated three times, which the device's luma maps to itself."""
-    identity = PreprocessSpec(
-        width=image.width,
-        height=image.height,
-        channels=image.channels,
-        layout=Layout.NHWC,
-        mean=(0.0,) * image.channels,
-        std=(1 / 255,) * image.channels,
-    )
-    levels = np.rint(preprocess(pixels, identity)[0]).astype(np.uint8)
-    return np.broadcast_to(levels, (image.height, image.width, 3)).copy()
+def size_of(content: Content) -> int:
+    """Bytes in memory, about."""
+    if isinstance(content, np.ndarray):
+        return content.nbytes
+    if isinstance(content, Window):
+        return content.values.nbytes
+    if isinstance(content, str):
+        return sys.getsizeof(content)
+    cells = chain(content, content.values(), *(cell for cell in content.values() if isinstance(cell, tuple | list)))
+    return sys.getsizeof(content) + sum(map(sys.getsizeof, cells))
 
 
-def _decode(sample: RawSample, report: CleaningReport) -> NDArray[np.uint8] | None:
-    name = sample.name or sample.id
-    try:
-        with Image.open(io.BytesIO(sample.image)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                report.drop(f"more than {MAX_PIXELS} pixels", name)
-                return None
-            pixels = np.asarray(picture.convert("RGB"), dtype=np.uint8)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        EOFError,
-        MemoryError,
-    ):  # what Pillow's plugins raise
-        report.drop("not a readable image", name)
-        return None
-    if min(pixels.shape[:2]) < MIN_SIDE:
-        report.drop(f"smaller than {MIN_SIDE} pixels a side", name)
-        return None
-    return pixels
-
-
-def _content(pixels: NDArray[np.uint8]) -> bytes:
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-
-
-def _frame(sample: RawSample, pixels: NDArray[np.uint8]) -> Frame:
-    return Frame(
-        pixels=pixels,
+def _item(sample: RawSample, content: Content) -> Item:
+    return Item(
+        content=content,
         label=sample.label,
         source=sample.source or sample.digest,
         split=sample.split,
         digest=sample.digest,
         group=sample.group,
+        at_ms=sample.at_ms,
+        label_origin=sample.origin,
+        id=sample.id,
     )
 
 
-def _repeat(kept: dict[bytes, Frame | None], key: bytes, sample: RawSample, first: str, report: CleaningReport) -> int:
-    """Account for pixels seen before; returns how many frames stopped being usable."""
-    frame = kept[key]
+def _repeat(kept: dict[bytes, Item | None], key: bytes, sample: RawSample, first: str, report: CleaningReport) -> int:
+    """Account for content seen before; returns the bytes of a sample that stopped being usable."""
+    item = kept[key]
     name = sample.name or sample.id
-    if frame is not None and frame.label == sample.label:
-        report.drop("the same picture again", name)
-        if sample.split and not frame.split:  # a pin given with the copy holds for the picture
-            kept[key] = replace(frame, split=sample.split)
+    if item is not None and item.label == sample.label:
+        report.drop("the same again", name)
+        if sample.split and not item.split:  # a pin given with the copy holds for the sample
+            item = kept[key] = replace(item, split=sample.split)
+        if sample.origin != item.label_origin:  # what two agree on is not the teacher's opinion alone
+            kept[key] = replace(item, label_origin=min(item.label_origin, sample.origin))
         return 0
-    report.drop("the same picture under different labels", name)
-    if frame is None:
+    report.drop("the same under different labels", name)
+    if item is None:
         return 0
-    report.drop("the same picture under different labels", first)
+    report.drop("the same under different labels", first)
     kept[key] = None
-    return 1
+    return max(1, size_of(item.content))

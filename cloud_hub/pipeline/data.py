@@ -1,136 +1,99 @@
-"""Samples -> the splits a model is trained, validated and tested on."""
+"""What a job knows about its data, whatever the task."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import TrainingSpec
-from cloud_hub.pipeline.clean import CleaningReport, Frame, RawSample, clean
-from cloud_hub.pipeline.split import SPLITS, TEST, TRAIN, VAL, assign
-from protos.contract.manifest import Layout, PreprocessSpec
-
-_MIN_STD = 0.02  # 0..1: a data set of one shade must not blow its noise up
+from cloud_hub.pipeline.clean import CleaningReport, Item, Origin
+from cloud_hub.pipeline.split import SPLITS, TEST, TRAIN, VAL
+from edge_agent.infer.inputs import Content
+from protos.contract.inputs import ImageInput, Input, Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
-    frames: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    labels: NDArray[np.int64]  # (N,) index into Splits.labels
+    """Samples in three forms: as a device sees them, as the network takes them, and what it should say of them."""
+
+    contents: Sequence[Content]  # (N,); pictures: (N, H, W, 3) uint8 of the network's size
+    inputs: NDArray[Any]  # (N, ...): what the task's ``feeder`` takes; pictures: the same array, else the device's own tensors
+    targets: NDArray[Any]  # (N,) int64 classes, (N, k) float32 numbers, or as the task says
     groups: tuple[str, ...]  # (N,) device each came from
+    origins: tuple[Origin, ...] = ()  # (N,), or none where a task keeps none: each sample then stands for itself
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    def take(self, rows: NDArray[np.int64]) -> "Split":
+        """The same, of some rows, in that order."""
+        contents = self.contents[rows] if isinstance(self.contents, np.ndarray) else [self.contents[i] for i in rows]
+        groups = tuple(self.groups[i] for i in rows)
+        origins = tuple(self.origins[i] for i in rows) if self.origins else ()
+        return Split(contents=contents, inputs=self.inputs[rows], targets=self.targets[rows], groups=groups, origins=origins)
+
+
+def joined(one: Split, other: Split, inputs: Callable[[Sequence[Content]], NDArray[Any]]) -> Split:
+    """The rows of one, then those of the other; ``inputs`` makes ``Split.inputs``, whose rows may depend on each other."""
+    pictures = isinstance(one.contents, np.ndarray) and isinstance(other.contents, np.ndarray)
+    contents: Any = np.concatenate([one.contents, other.contents]) if pictures else [*one.contents, *other.contents]
+    return Split(
+        contents=contents,
+        inputs=inputs(contents),
+        targets=np.concatenate([one.targets, other.targets]),
+        groups=(*one.groups, *other.groups),
+        origins=(*one.origins, *other.origins),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Splits:
-    """Everything a job knows about its data. No frame is in two splits."""
+    """Everything a job knows about its data. No sample is in two splits."""
 
-    labels: tuple[str, ...]  # those that are trained, in the data set's order
+    labels: tuple[str, ...]  # of classes that are trained, in the data set's order; other tasks: as they say
     train: Split
     val: Split
     test: Split
-    calibration: NDArray[np.uint8]  # (M, H, W, 3), from train
-    mean: tuple[float, ...]  # per channel, 0..1 units, of train
-    std: tuple[float, ...]
-    fingerprint: str  # of every image, its label and its split
+    calibration: NDArray[np.int64]  # rows of train that fix the int8 ranges
+    input: Input  # of the network, fitted on train alone; pictures: NCHW
+    fingerprint: str  # of every sample, its label and its split
     report: CleaningReport
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what else a task has learned of its data
 
-    def preprocess(self, layout: Layout) -> PreprocessSpec:
-        """What a device must do to a frame of any size."""
-        return PreprocessSpec(
-            width=self.train.frames.shape[2],
-            height=self.train.frames.shape[1],
-            channels=len(self.mean),
-            layout=layout,
-            mean=self.mean,
-            std=self.std,
-        )
+    def input_for(self, layout: Layout) -> Input:
+        """What a device must do to a sample; only pictures have a layout."""
+        return replace(self.input, layout=layout) if isinstance(self.input, ImageInput) else self.input
 
 
-def load(spec: TrainingSpec, labels: tuple[str, ...], samples: Iterable[RawSample]) -> Splits:
-    """Raises Invalid, with the cleaning report in words, where there is nothing to train on."""
-    frames, report = clean(samples, spec.preprocess, labels, limit=spec.data.max_samples)
-    if len(frames) < spec.data.min_samples:
-        raise _unusable(f"{len(frames)} usable images, data.min_samples is {spec.data.min_samples}", spec, report)
-    present = {frame.label for frame in frames}
-    if len(present) < 2:
-        raise _unusable(f"all images are labelled '{present.pop()}': a classifier needs two classes or more", spec, report)
-    try:
-        parts, notes = assign(frames, spec.data)
-    except Invalid as error:
-        raise _unusable(str(error), spec, report) from error
-    report.notes += notes
-    return _splits(spec, labels, frames, parts, report)
+def by_split(items: Iterable[Item], parts: Iterable[str]) -> dict[str, list[Item]]:
+    """Without those that ``split.assign`` left out."""
+    rows: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    for item, part in zip(items, parts, strict=True):
+        if part:
+            rows[part].append(item)
+    return rows
 
 
-def _splits(
-    spec: TrainingSpec, labels: tuple[str, ...], frames: Sequence[Frame], parts: Sequence[str], report: CleaningReport
-) -> Splits:
-    trained = {frame.label for frame, part in zip(frames, parts, strict=True) if part == TRAIN}
-    known = tuple(label for label in labels if label in trained)
-    if unused := [label for label in labels if label not in trained]:
-        report.notes.append(f"the model will not know {', '.join(repr(label) for label in unused)}: no image to train on")
-    rows: dict[str, list[Frame]] = {split: [] for split in SPLITS}
-    for frame, part in zip(frames, parts, strict=True):
-        if frame.label in trained:
-            rows[part].append(frame)
-    train, val, test = (_stack(rows[split], known) for split in SPLITS)
-    mean, std = _statistics(train.frames, spec.preprocess.channels)
-    return Splits(
-        labels=known,
-        train=train,
-        val=val,
-        test=test,
-        calibration=train.frames[_even(rows[TRAIN], spec.data.calibration)],
-        mean=mean,
-        std=std,
-        fingerprint=_fingerprint(rows),
-        report=report,
-    )
-
-
-def _stack(frames: Sequence[Frame], labels: tuple[str, ...]) -> Split:
-    index = {label: i for i, label in enumerate(labels)}
-    return Split(
-        frames=np.stack([frame.pixels for frame in frames]),
-        labels=np.array([index[frame.label] for frame in frames], dtype=np.int64),
-        groups=tuple(frame.group for frame in frames),
-    )
-
-
-def _statistics(frames: NDArray[np.uint8], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel from a histogram: exact, and no float copy of the data set."""
-    levels = np.arange(256) / 255
-    means, stds = [], []
-    for channel in range(channels):
-        share = np.bincount(frames[..., channel].reshape(-1), minlength=256) / frames[..., channel].size
-        mean = float(share @ levels)
-        means.append(mean)
-        stds.append(max(_MIN_STD, float(share @ (levels - mean) ** 2) ** 0.5))
-    # A manifest holds 32-bit floats: train with what the device will read.
-    return tuple(float(np.float32(m)) for m in means), tuple(float(np.float32(s)) for s in stds)
-
-
-def _even(frames: Sequence[Frame], count: int) -> list[int]:
-    """Rows of ``count`` frames: one of each class in turn, in an order that does not change as data grows."""
+def even(items: Sequence[Item], count: int) -> NDArray[np.int64]:
+    """Rows of ``count`` items: one of each label in turn, in an order that does not change as data grows."""
     turns: Counter[str] = Counter()
     order = []
-    for row in sorted(range(len(frames)), key=lambda i: hashlib.sha256(frames[i].digest.encode()).digest()):
-        order.append((turns[frames[row].label], row))
-        turns[frames[row].label] += 1
-    return [row for _, row in sorted(order)[:count]]
+    for row in sorted(range(len(items)), key=lambda i: hashlib.sha256(items[i].digest.encode()).digest()):
+        order.append((turns[items[row].label], row))
+        turns[items[row].label] += 1
+    return np.array([row for _, row in sorted(order)[:count]], dtype=np.int64)
 
 
-def _fingerprint(rows: dict[str, list[Frame]]) -> str:
-    lines = sorted(f"{split} {frame.digest} {frame.label}" for split in (TRAIN, VAL, TEST) for frame in rows[split])
+def fingerprint(rows: Mapping[str, Sequence[Item]]) -> str:
+    lines = sorted(f"{split} {item.digest} {item.label}" for split in (TRAIN, VAL, TEST) for item in rows[split])
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _unusable(problem: str, spec: TrainingSpec, report: CleaningReport) -> Invalid:
+def unusable(problem: str, spec: TrainingSpec, report: CleaningReport) -> Invalid:
+    """To be raised: nothing can be trained, and why, with the cleaning report in words."""
     return Invalid(f"data set '{spec.data.dataset}' cannot be trained on: {problem}. " + "; ".join(report.lines()))

@@ -2,24 +2,21 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from cloud_hub.core.spec import TrainSpec
-from cloud_hub.pipeline.train import Loss
+from cloud_hub.pipeline.data import Splits
+from cloud_hub.pipeline.task import Loss, Task
 
 
-def distillation(teacher: nn.Module, spec: TrainSpec) -> Loss:
-    """``alpha`` of the teacher's softened opinion on the very same augmented pictures, the rest of the labels'."""
+def distillation(task: Task, teacher: nn.Module, splits: Splits) -> Loss:
+    """``alpha`` of the teacher's opinion on the very same varied samples, the rest of the labels'."""
     teacher.eval().requires_grad_(False)
-    heat = spec.temperature
+    plain, alpha = task.loss(splits), task.spec.train.alpha
+    asked: list[Tensor] = []  # the batch the teacher saw last, and what it said: with mixup one batch has two losses
 
-    def loss(logits: Tensor, batch: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            opinion = functional.log_softmax(teacher(batch).float() / heat, dim=1)
-        own = functional.log_softmax(logits.float() / heat, dim=1)
-        # heat squared keeps the gradient's size independent of the temperature (section 2.1 of the paper)
-        soft = functional.kl_div(own, opinion, reduction="batchmean", log_target=True) * heat * heat
-        hard = functional.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
-        return spec.alpha * soft + (1 - spec.alpha) * hard
+    def loss(outputs: Tensor, batch: Tensor, targets: Tensor) -> Tensor:
+        if not asked or asked[0] is not batch:
+            with torch.no_grad():
+                asked[:] = [batch, teacher(batch)]
+        return alpha * task.distance(outputs, asked[1]) + (1 - alpha) * plain(outputs.float(), batch, targets)
 
     return loss

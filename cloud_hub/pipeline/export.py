@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from cloud_hub.pipeline.data import Splits
-from protos.contract.manifest import Format, Layout, Precision
+from protos.contract.inputs import Layout
+from protos.contract.manifest import Format, Precision
 
 Tell = Callable[[float, str], None]
 
@@ -37,8 +38,7 @@ class Artifact:
 
 def export(network: nn.Module, splits: Splits, targets: tuple[str, ...], folder: Path, tell: Tell) -> tuple[Artifact, ...]:
     """Every file of the formats in ``targets``: int8 is made from fp32 and timed against it, so both are always made."""
-    plain = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    wanted = [name for name in ("onnx", "tflite") if any(target.startswith(name) for target in targets)]
+    plain, wanted = ready(network), formats(targets)
     made: list[Artifact] = []
     for number, name in enumerate(wanted, 1):
         with quiet(folder / "converters.log"):
@@ -47,6 +47,17 @@ def export(network: nn.Module, splits: Splits, targets: tuple[str, ...], folder:
             made += converter.convert(plain, splits, folder)
         tell(number / len(wanted), ", ".join(f"{a.target} {len(a.data) / 1024:.0f} KiB" for a in made[-2:]))
     return tuple(made)
+
+
+def formats(targets: tuple[str, ...]) -> list[str]:
+    """Those that ``targets`` name; each has its module ``to_<format>``."""
+    return [name for name in ("onnx", "tflite") if any(target.startswith(name) for target in targets)]
+
+
+def ready(network: nn.Module) -> nn.Module:
+    """A copy as converters want it: in eval mode, on the CPU, laid out plainly."""
+    copied: nn.Module = copy.deepcopy(network).cpu().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return copied
 
 
 @contextlib.contextmanager

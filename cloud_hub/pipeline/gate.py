@@ -1,16 +1,26 @@
 """May this be published? Every no is a sentence with the two numbers that decided."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import numpy as np
-
-from cloud_hub.core.spec import GateSpec
+from cloud_hub.core.errors import Invalid
+from cloud_hub.core.tasks import Metric
+from cloud_hub.pipeline import fitting
 from cloud_hub.pipeline.data import Splits
-from cloud_hub.pipeline.verify import Verified, run
+from cloud_hub.pipeline.evaluation.bootstrap import Interval, paired_gain
+from cloud_hub.pipeline.export import Artifact
+from cloud_hub.pipeline.task import Outputs, Score, Task
+from cloud_hub.pipeline.verify import RuntimeCheck, Speedup, Verified, run
 from edge_agent.core.errors import AgentError
 from edge_agent.infer.runtimes import load
 from protos.contract.manifest import Manifest
+
+LARGE_CLASS = 20  # test samples: in a smaller class one sample that falls weighs more than ``gate.max_class_drop``
+# A call into a runtime costs some hundredths of a millisecond, and more of them in int8, whose ends are converted. Where files
+# differ by less, the calls were measured and not the networks.
+CALL_MS = 0.05
+_EXACT = 1e-9  # of gains, for rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,88 +31,190 @@ class Champion:
     target: str
     manifest: Manifest
     model: bytes
+    weights: bytes = b""  # safetensors, float32; empty: not kept, or nobody goes on from them
+    files: Mapping[str, bytes] = field(default_factory=dict)  # all of its version, by target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A file of this job and the champion's, on the same test split."""
+
+    target: str  # of ours
+    ours: float
+    theirs: float
+    gain: Interval  # ``Metric.gain`` of ours over theirs
+    passes: bool
+    verdict: str  # in words
+
+    def as_json(self, metric: Metric) -> dict[str, object]:
+        return {
+            metric.name: round(self.theirs, 5),
+            "challenger": {"target": self.target, metric.name: round(self.ours, 5)},
+            "gain": self.gain.as_json(),
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     kept: tuple[Verified, ...]  # in the order of spec.targets
-    refused: dict[str, str]  # target -> why
+    refused: dict[str, str]  # target -> why; "champion": why it could not be compared
     reason: str  # why nothing is published; empty: publish ``kept``
-    champion_accuracy: float | None  # on this job's test split; None: no champion, or it does not run
+    compared: Comparison | None  # None: no champion, or it does not run, or nothing was kept
 
     def lines(self, champion: Champion | None) -> list[str]:
         """In words, one fact a line."""
         said = [f"{target} is left out: {why}" for target, why in self.refused.items()]
-        if champion is not None and self.champion_accuracy is not None:
-            said.append(f"champion version {champion.version} ({champion.target}): accuracy {self.champion_accuracy:.4f}")
+        if champion is not None and self.compared is not None:
+            said.append(f"champion version {champion.version} ({champion.target}): {self.compared.verdict}")
         return said
 
 
-def decide(
-    spec: GateSpec, targets: Sequence[str], verified: Sequence[Verified], network_accuracy: float, champion: Champion | None,
-    splits: Splits,
-) -> Decision:  # fmt: skip
-    """Drop the files that break the gate; refuse the version where none is left or the champion is better."""
+def decide(task: Task, verified: Sequence[Verified], network: Score, champion: Champion | None, splits: Splits) -> Decision:
+    """Drop the files that break the gate; refuse the version where none is left, or where it does not beat the champion.
+
+    ``network``: of the network the files were made from, on the test split.
+    """
+    targets = task.spec.targets
     by_target = {item.artifact.target: item for item in verified}
-    reasons = {target: refusal(spec, by_target[target], network_accuracy) for target in targets}
+    reasons = {target: refusal(task, by_target[target], network) or fitting.nowhere(by_target[target]) for target in targets}
     refused = {target: reason for target, reason in reasons.items() if reason}
     kept = tuple(by_target[target] for target in targets if target not in refused)
-    accuracy, problem = champion_accuracy(champion, splits)
     if not kept:
         reason = "no variant passes the gate: " + "; ".join(f"{target}: {why}" for target, why in refused.items())
-    elif champion is not None and accuracy is not None:
-        reason = _against(spec, champion, accuracy, kept)
-    else:
-        reason = ""
-    if problem:
-        refused = {**refused, "champion": problem}
-    return Decision(kept=kept, refused=refused, reason=reason, champion_accuracy=accuracy)
+        return Decision(kept=kept, refused=refused, reason=reason, compared=None)
+    if champion is None:
+        return Decision(kept=kept, refused=refused, reason="", compared=None)
+    try:
+        theirs = champion_outputs(task, champion, splits)
+    except (AgentError, Invalid) as error:
+        refused = {**refused, "champion": f"version {champion.version} could not be compared: {error}"}
+        return Decision(kept=kept, refused=refused, reason="", compared=None)
+    compared = compare(task, champion, theirs, kept, splits)
+    return Decision(kept=kept, refused=refused, reason="" if compared.passes else compared.verdict, compared=compared)
 
 
-def refusal(spec: GateSpec, item: Verified, network_accuracy: float) -> str:
+class Judged(Protocol):
+    """A file and what was measured of it: ``Verified`` on the test split, or a candidate of a search on another one."""
+
+    @property
+    def artifact(self) -> Artifact: ...
+
+    @property
+    def score(self) -> Score: ...
+
+    @property
+    def output_error(self) -> float: ...  # |file - network| / |network|
+
+    @property
+    def where(self) -> str: ...  # that error begins, in words; empty: not looked for
+
+    @property
+    def latency_p50_ms(self) -> float: ...
+
+    @property
+    def speedup(self) -> Speedup | None: ...  # of int8
+
+    @property
+    def runtimes(self) -> Mapping[str, RuntimeCheck]: ...
+
+    @property
+    def problem(self) -> str: ...
+
+
+def refusal(task: Task, item: Judged, network: Score) -> str:
     """Why this file must not be published; empty where it may."""
-    accuracy, size = item.score.accuracy, len(item.artifact.data)
     if item.problem:
         return f"it fails in a device's runtime: {item.problem}"
-    if accuracy < spec.min_accuracy:
-        return f"accuracy {accuracy:.4f} is below gate.min_accuracy {spec.min_accuracy}"
+    return _too_bad(task, item, network) or _too_costly(task, item)
+
+
+def _too_bad(task: Task, item: Judged, network: Score) -> str:
+    spec, metric, value = task.spec.gate, task.metric, item.score.value
+    if not metric.holds(value, task.spec.bound):
+        side = "below" if metric.higher_is_better else "above"
+        return f"{metric.name} {value:.4f} is {side} gate.bound {task.spec.bound}"
     for name, check in item.runtimes.items():
-        if check.fall > max(spec.max_accuracy_drop, 2 / check.samples):
-            here = f"accuracy in {name} is {check.accuracy:.4f} over {check.samples} frames"
-            return f"{here}, {check.best_accuracy:.4f} in the best runtime"
-    if network_accuracy - accuracy > spec.max_accuracy_drop:
-        fall = f"accuracy fell from the network's {network_accuracy:.4f} to {accuracy:.4f}"
-        return f"{fall}, gate.max_accuracy_drop is {spec.max_accuracy_drop}"
+        if not _fall(metric, check.best_value, check.value) <= max(spec.max_drop, 2 / max(check.samples, 1)):
+            here = f"{metric.name} in {name} is {check.value:.4f} over {check.samples} samples"
+            return f"{here}, {check.best_value:.4f} in the best runtime"
+    if not _fall(metric, network.value, value) <= spec.max_drop + _EXACT:
+        change = f"{metric.name} went from the network's {network.value:.4f} to {value:.4f}"
+        return f"{change}, gate.max_drop is {spec.max_drop}"
+    if fallen := _fallen_classes(task, item.score, network):
+        return f"{'; '.join(fallen)}; gate.max_class_drop is {spec.max_class_drop}"
     if not item.output_error <= spec.max_output_error:
-        return f"output error {item.output_error:.4f} is above gate.max_output_error {spec.max_output_error}"
-    if size > spec.max_size_bytes:
-        return f"{size} bytes, gate.max_size_bytes is {spec.max_size_bytes}"
+        begins = f"; {item.where}" if item.where else ""
+        return f"output error {item.output_error:.4f} is above gate.max_output_error {spec.max_output_error}{begins}"
     return ""
 
 
-def champion_accuracy(champion: Champion | None, splits: Splits) -> tuple[float | None, str]:
-    """Of the champion's own file, in the device's runtime, on this test split; or why it cannot be had.
-
-    A class it does not know counts as an error: the fleet would get it wrong.
-    """
-    if champion is None:
-        return None, ""
-    theirs = champion.manifest.classification.labels
-    try:
-        logits = run(load(champion.manifest.format, champion.model), splits.test.frames, champion.manifest.preprocess)
-    except AgentError as error:
-        return None, f"version {champion.version} could not be compared: {error}"
-    ours = {label: i for i, label in enumerate(splits.labels)}
-    mapped = np.array([ours.get(label, -1) for label in theirs])
-    return float((mapped[logits.argmax(1)] == splits.test.labels).mean()), ""
+def _fall(metric: Metric, before: float, after: float) -> float:
+    """By how much it got worse; of errors the share of ``before`` that came on top. NaN where either is."""
+    return -metric.gain(after, before)
 
 
-def _against(spec: GateSpec, champion: Champion, accuracy: float, kept: Sequence[Verified]) -> str:
-    """Compared where both have the same kind of file, else the first one kept."""
-    own = next((item for item in kept if item.artifact.target == champion.target), kept[0])
-    if own.score.accuracy >= accuracy + spec.min_gain - 1e-9:
+def _fallen_classes(task: Task, score: Score, network: Score) -> list[str]:
+    """Worst first, three at most: in a mean over many classes the loss of one does not show."""
+    falls = {
+        name: _fall(task.metric, network.by_class[name], score.by_class.get(name, float("nan")))
+        for name, count in network.class_samples.items()
+        if count >= LARGE_CLASS
+    }
+    bad = sorted((-fall, name) for name, fall in falls.items() if not fall <= task.spec.gate.max_class_drop + _EXACT)
+    return [
+        f"'{name}' went from the network's {network.by_class[name]:.4f} to {score.by_class.get(name, float('nan')):.4f}"
+        f" over {network.class_samples[name]} samples"
+        for _, name in bad[:3]
+    ]
+
+
+def _too_costly(task: Task, item: Judged) -> str:
+    spec, size, speed = task.spec.gate, len(item.artifact.data), item.speedup
+    if size > spec.max_size_bytes:
+        return f"{size} bytes, gate.max_size_bytes is {spec.max_size_bytes}"
+    if spec.max_latency_ms and not item.latency_p50_ms <= spec.max_latency_ms:
+        return f"{item.latency_p50_ms:.3f} ms in one thread of this machine, gate.max_latency_ms is {spec.max_latency_ms}"
+    if speed is None or speed.high >= spec.min_speedup:
         return ""
-    return (
-        f"accuracy {own.score.accuracy:.4f} ({own.artifact.target}) does not reach the champion's: version {champion.version}"
-        f" has {accuracy:.4f} on the same {own.score.samples} test images, and gate.min_gain is {spec.min_gain}"
-    )
+    if spec.min_speedup <= 1 and item.latency_p50_ms - speed.fp32_ms < CALL_MS:
+        return ""
+    full = item.artifact.target.replace("int8", "fp32")
+    took = f"{item.latency_p50_ms:.3f} ms, {full} {speed.fp32_ms:.3f} ms"
+    what = f"it is slower than fp32: {took}" if speed.high < 1 else f"it takes {took}"
+    hint = "" if full in task.spec.targets else f"; name {full} in 'targets' to publish that"
+    return f"{what}; a speed-up of {speed.middle:.2f}, gate.min_speedup is {spec.min_speedup}{hint}"
+
+
+def champion_outputs(task: Task, champion: Champion, splits: Splits) -> Outputs:
+    """Of the champion's own file, in the device's runtime, on this test split. Raises AgentError, Invalid."""
+    manifest = champion.manifest
+    outputs = run(load(manifest.format, champion.model), splits.test.contents, manifest.input)
+    return task.from_champion(outputs, manifest, splits)
+
+
+def compare(task: Task, champion: Champion, theirs: Outputs, kept: Sequence[Verified], splits: Splits) -> Comparison:
+    """Where both have the same kind of file by that, else by the first one kept.
+
+    The test split is only a sample: what decides is the interval in which the gain lies, drawn from the split's own rows.
+    """
+    own = next((item for item in kept if item.artifact.target == champion.target), kept[0])
+    spec, name = task.spec.gate, task.metric.name
+    ours, other = own.score.value, task.value(theirs, splits.test, splits)
+    gain = paired_gain(task, own.outputs, theirs, splits.test, splits, seed=task.spec.train.seed)
+    figures = f"{name} {ours:.4f} ({own.artifact.target}) against {other:.4f} on the same {len(splits.test)} test samples"
+    between = f"the gain is {gain.middle:+.4f} ({gain.low:+.4f} to {gain.high:+.4f} at {gain.level:.0%})"
+    asked, unsure_is = f"gate.min_gain is {spec.min_gain}", f"gate.when_unsure is {spec.when_unsure}"
+    if gain.low == gain.high == spec.min_gain == 0:  # every draw of such rows would say so: that is no proof of a match
+        passes = spec.when_unsure == "promote"
+        verdict = f"no test sample tells it from the champion, version {champion.version}: {figures}; {asked} and {unsure_is}"
+    elif gain.low >= spec.min_gain - _EXACT:
+        passes, verdict = True, f"{figures}: {between}, and {asked}"
+    elif gain.high < spec.min_gain - _EXACT:
+        passes = False
+        verdict = f"it does not reach the champion, version {champion.version}: {figures}; {between}, and {asked}"
+    else:
+        passes = spec.when_unsure == "promote"
+        unsure = f"too few test samples to say whether it reaches the champion, version {champion.version}"
+        verdict = f"{unsure}: {figures}; {between}, {asked} and {unsure_is}"
+    return Comparison(target=own.artifact.target, ours=ours, theirs=other, gain=gain, passes=passes, verdict=verdict)

@@ -1,6 +1,5 @@
 """The whole way of a model, stage after stage: data, teacher, student, files, proof, verdict, package."""
 
-import hashlib
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,19 +9,19 @@ from pathlib import Path
 import torch
 
 from cloud_hub.core import spec as specs
-from cloud_hub.core.spec import NetworkSpec, TrainingSpec
-from cloud_hub.pipeline import data, evaluate, export, gate, models, publish, train, verify
-from cloud_hub.pipeline.checkpoint import Checkpoint
+from cloud_hub.core.spec import TrainingSpec
+from cloud_hub.pipeline import executors, finetune, gate, learn, networks, noise, pseudo, publish, replay, verify
+from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.clean import RawSample
+from cloud_hub.pipeline.compress.search import search
 from cloud_hub.pipeline.data import Splits
-from cloud_hub.pipeline.distil import distillation
+from cloud_hub.pipeline.evaluation.evaluate import Written, evaluate, finite
 from cloud_hub.pipeline.gate import Champion, Decision
-from cloud_hub.pipeline.models import Input, Network
-from cloud_hub.pipeline.progress import Progress, Stages, silent
+from cloud_hub.pipeline.journal import Journal
+from cloud_hub.pipeline.progress import Progress, Stages, shares, silent
 from cloud_hub.pipeline.publish import Package
-from cloud_hub.pipeline.train import Fitted, Loss
+from cloud_hub.pipeline.task import Task
 from cloud_hub.pipeline.verify import Verified
-from protos.contract import ids
 
 _PACKAGES = ("tideline", "torch", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer", "numpy")
 
@@ -33,12 +32,14 @@ class Rejected:
 
     reason: str
     report: Mapping[str, object]  # JSON
+    written: Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     package: Package
     report: Mapping[str, object]  # JSON: metrics and lineage
+    written: Written
 
 
 def retrain(
@@ -49,6 +50,11 @@ def retrain(
     folder: Path,
     reserve: Callable[[], int],
     champion: Champion | None = None,
+    unlabelled: Iterable[RawSample] = (),
+    old: Iterable[RawSample] = (),
+    about: Mapping[str, object] | None = None,
+    journal: Journal | None = None,
+    ray_address: str = "",
     progress: Progress = silent,
 ) -> Published | Rejected:
     """Train, compress, export, prove and judge one version.
@@ -57,79 +63,93 @@ def retrain(
         labels: of the data set, in its order.
         folder: the job's own; an interrupted job that is given it again goes on after its last whole epoch.
         reserve: gives the version's number; called once, when the gate has said yes.
+        journal: of the search for settings; None: a job that is interrupted begins it anew.
+        ray_address: of the cluster for specs that ask for one; "": one is begun on this machine.
+        about: JSON that joins the report: where the data came from, who asked for the job.
+        unlabelled: samples that the teacher may label (``labels.pseudo``); read only where the spec asks for it.
+        old: samples of ``train.replay``'s data set; read only where the spec names one.
     Raises:
         Invalid: the data or the spec cannot be used; the message is the cleaning report.
     """
-    stages = Stages(progress)
+    searches = spec.compress.search != "off"
+    stages = Stages(progress, shares=shares(tuned=spec.tuning.trials > 0, searched=searches))
+    task = tasks.make(spec)
+    replayed = replay.mixed(samples, old, spec) if spec.train.replay.dataset else None
+    samples = replayed.samples if replayed is not None else samples
+    executor = executors.of(spec, folder, labels, champion, journal=journal, ray_address=ray_address)
+    samples, fit = executor.samples(samples), executor.fit
     with stages.stage("data"):
-        splits = data.load(spec, labels, samples)
+        splits = task.load(labels, samples)
         for line in splits.report.lines():
             stages.tell(1, line)
-        stages.tell(1, f"{len(splits.train)} images to train, {len(splits.val)} to validate, {len(splits.test)} to test")
+        if replayed is not None:
+            stages.tell(1, replayed.line())
+        splits, suspected = noise.look(task, splits, folder, stages.tell)
+        stages.tell(1, f"{len(splits.train)} samples to train, {len(splits.val)} to validate, {len(splits.test)} to test")
+    tuned = None
+    if spec.tuning.trials:
+        with stages.stage("tuning"):
+            tuned = executor.tune(task, splits, stages)
+            task = task.under(tuned.spec)
     with stages.stage("teacher"):
-        teacher, taught = _fit(spec, spec.teacher, splits, train.cross_entropy(spec.train), folder / "teacher", stages)
+        taught = learn.teach(task, splits, folder, champion, stages, fit)
+        teacher, splits = taught.network, taught.splits
     with stages.stage("student"):
-        student, learned = _fit(spec, spec.student, splits, distillation(teacher, spec.train), folder / "student", stages)
-        tensors = Input(splits.mean, splits.std).to(models.device())
-        reference = models.predict(student, tensors, splits.test.frames)
-        own = evaluate.score(reference, splits.test, splits.labels)
-        best = evaluate.score(models.predict(teacher, tensors, splits.test.frames), splits.test, splits.labels)
-    with stages.stage("export"):
-        artifacts = export.export(student, splits, spec.targets, folder, stages.tell)
+        grown, adopted = pseudo.adopt(task, teacher, splits, unlabelled) if spec.labels.pseudo else (splits, None)
+        if adopted is not None:
+            stages.tell(0, adopted.line())
+        learned = learn.study(task, taught, grown, folder, champion, stages, fit)
+        student, reference, own = learned.network, learned.reference, learned.score
+    with stages.stage("compress" if searches else "export"):
+        made_small = search(task, teacher, student, splits, folder, stages)
+        files, network = made_small.artifacts, made_small.network
+        if network is not student:
+            reference = tasks.predict(network, task.feeder(splits).to(networks.device()), splits.test.inputs)
     with stages.stage("verify"):
-        name = ids.model_name(spec.name)
-        verified = verify.verify(artifacts, splits, reference, name, spec.task, folder, stages.tell)
-        decision = gate.decide(spec.gate, spec.targets, verified, own.accuracy, champion, splits)
+        verified = verify.verify(task, files, splits, reference, folder, stages.tell, network)
+        decision = gate.decide(task, verified, own, champion, splits)
+        forgotten = replay.forgotten(task, decision, champion, splits, replayed) if replayed is not None else None
+        decision = decision if forgotten is None else forgotten.applied(decision)
         for line in decision.lines(champion):
             stages.tell(1, line)
-    networks = {
-        "teacher": _network_report(teacher, taught, best),
-        "student": _network_report(student, learned, own),
+    made_of = {
+        "teacher": taught.report,
+        "student": learned.report,
+        "compression": made_small.as_json(task),
+        "replay": forgotten.as_json() if forgotten is not None else None,
+        "tuning": list(tuned.table) if tuned is not None else [],
+        "labels": {"pseudo": adopted.as_json()} if adopted is not None else {},
     }
-    report = _report(spec, splits, networks, verified, decision, champion, stages)
+    report = {**_report(task, splits, made_of, verified, decision, champion, stages), **(about or {})}
+    with stages.stage("report"):
+        stages.tell(0, "judged: the report is written")
+        histories = {"teacher": taught.history, "student": learned.history}
+        written = evaluate(task, splits, network, decision.kept or verified, report, histories, suspected)
+        report = {**report, "evaluation": written.summary}
     if decision.reason:
-        return Rejected(reason=decision.reason, report=report)
+        return Rejected(reason=decision.reason, report=finite(report), written=written)
     with stages.stage("publish"):
-        made = publish.package(spec, reserve(), decision.kept, splits)
+        made = publish.package(task, reserve(), decision.kept, splits, finetune.weights_of(network, splits.labels))
         stages.tell(0.5, f"version {made.version} passes the gate as {', '.join(v.target for v in made.variants)}")
-    confidence = {"temperature": made.temperature, "min_confidence": made.min_confidence}
-    return Published(package=made, report={**report, "confidence": confidence, "stages_s": dict(stages.seconds)})
+    patches = finetune.patch_bytes(champion, {item.artifact.target: item.artifact.data for item in decision.kept})
+    weights = {"digest": made.weights.digest, "size_bytes": made.weights.size_bytes}
+    report = {**report, "output": made.about, "stages_s": dict(stages.seconds), "weights": weights, "patches": patches}
+    return Published(package=made, report=finite(report), written=written)
 
 
-def _fit(
-    spec: TrainingSpec, network_spec: NetworkSpec, splits: Splits, loss: Loss, path: Path, stages: Stages
-) -> tuple[Network, Fitted]:
-    image = spec.preprocess
-    network = models.build(
-        network_spec,
-        channels=image.channels,
-        side=min(image.width, image.height),
-        classes=len(splits.labels),
-        seed=spec.train.seed,
-    ).to(models.device())
-    shaped_by = (splits.fingerprint, splits.labels, spec.preprocess, spec.teacher, spec.student, spec.train)
-    key = hashlib.sha256(repr(shaped_by).encode()).hexdigest()
-    checkpoint = Checkpoint(path.with_suffix(".safetensors"), key)
-    fitted = train.fit(
-        network, splits, spec.train, epochs=network_spec.epochs, loss=loss, checkpoint=checkpoint, tell=stages.tell
+def _against(task: Task, champion: Champion | None, decision: Decision) -> dict[str, object] | None:
+    if champion is None:
+        return None
+    compared = (
+        decision.compared.as_json(task.metric) if decision.compared else {"verdict": decision.refused.get("champion", "")}
     )
-    return network, fitted
-
-
-def _network_report(network: Network, fitted: Fitted, score: evaluate.Score) -> dict[str, object]:
-    return {
-        "parameters": models.parameters(network),
-        "epochs": fitted.epochs,
-        "train_s": fitted.seconds,
-        "validation_accuracy": round(fitted.accuracy, 5),
-        "test": score.as_json(),
-    }
+    return {"version": champion.version, "target": champion.target, **compared}
 
 
 def _report(
-    spec: TrainingSpec,
+    task: Task,
     splits: Splits,
-    networks: Mapping[str, object],
+    made_of: Mapping[str, object],
     verified: tuple[Verified, ...],
     decision: Decision,
     champion: Champion | None,
@@ -137,24 +157,26 @@ def _report(
 ) -> dict[str, object]:
     """Everything needed to say later where a version came from."""
     return {
+        "task": task.spec.task,
+        "metric": task.metric.name,
         "data": {
             **splits.report.as_json(),
             "labels": list(splits.labels),
             "splits": {name: len(getattr(splits, name)) for name in ("train", "val", "test")},
             "fingerprint": splits.fingerprint,
         },
-        **networks,
-        "variants": {item.artifact.target: item.as_json() for item in verified},
-        "test": {item.artifact.target: item.score.as_json() for item in decision.kept},
+        **made_of,
+        "variants": {item.artifact.target: item.as_json(task.metric) for item in verified},
+        "test": {item.artifact.target: item.score.as_json(task.metric) for item in decision.kept},
         "refused": decision.refused,
         "reason": decision.reason,
-        "champion": {"version": champion.version, "accuracy": decision.champion_accuracy} if champion else None,
-        "spec": specs.dump(spec),
+        "champion": _against(task, champion, decision),
+        "spec": specs.dump(task.spec),
         "stages_s": dict(stages.seconds),
         "made_with": {
             "python": platform.python_version(),
             "machine": platform.machine(),
-            "device": models.device().type,
+            "device": networks.device().type,
             "threads": torch.get_num_threads(),
             **{package: installed(package) for package in _PACKAGES},
         },

@@ -1,7 +1,7 @@
 """PyTorch -> ONNX, float32 and static int8 in QDQ form."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cloud_hub.pipeline import frozen
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact
-from edge_agent.infer.preprocess import preprocess_batch
-from protos.contract.manifest import Format, Layout, Precision
+from cloud_hub.pipeline.int8 import PLAIN, Int8
+from edge_agent.infer.inputs import tensors_of
+from protos.contract.inputs import Layout
+from protos.contract.manifest import Format, Precision
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: from 1.29 on it opens connections otherwise
 
@@ -28,14 +31,26 @@ from onnxruntime.quantization import (  # the line above must come first
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 _INPUT = "input"
-_BATCH = 32  # images per calibration step
+_PREPARED = "prepared.onnx"
+_WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+_BATCH = 32  # samples per calibration step
 
 
 def convert(network: nn.Module, splits: Splits, folder: Path) -> tuple[Artifact, Artifact]:
     """(fp32, int8) of an eval-mode network on the CPU; ``folder`` takes the files in between."""
-    exported, prepared, quantized = (folder / f"{name}.onnx" for name in ("exported", "prepared", "int8"))
-    spec = splits.preprocess(Layout.NCHW)
-    example = torch.zeros(2, *spec.shape[1:])  # a batch of 1 would be taken for a constant
+    return exported(network, splits, folder), quantized(splits, folder)
+
+
+def exported(network: nn.Module, splits: Splits, folder: Path) -> Artifact:
+    """In fp32; ``folder`` then holds what ``quantized`` starts from."""
+    exported = folder / "exported.onnx"
+    input = splits.input_for(Layout.NCHW)
+    example = torch.zeros(2, *input.shape[1:])  # a batch of 1 would be taken for a constant
     torch.onnx.export(
         network,
         (example,),
@@ -48,25 +63,45 @@ def convert(network: nn.Module, splits: Splits, folder: Path) -> tuple[Artifact,
         opset_version=18,
         verbose=False,
     )
-    quant_pre_process(str(exported), str(prepared))
+    quant_pre_process(str(exported), str(folder / _PREPARED))
+    return Artifact(
+        target="onnx-fp32", format=Format.ONNX, precision=Precision.FP32, layout=Layout.NCHW, data=_stripped(exported)
+    )
+
+
+def quantized(splits: Splits, folder: Path, how: Int8 = PLAIN) -> Artifact:
+    """In int8, of what ``exported`` has left in the folder; with the scales of ``frozen.BASE``, where that lies there."""
+    prepared, quantized, base = folder / _PREPARED, folder / "int8.onnx", folder / frozen.BASE["onnx"]
+    tensors = tensors_of(splits.train.take(splits.calibration).contents, splits.input_for(Layout.NCHW))
+    _quantize(prepared, quantized, tensors, how)
+    if base.exists():
+        _quantize(prepared, quantized, tensors, how, frozen.onnx_overrides(quantized, base))
+    return Artifact(
+        target="onnx-int8", format=Format.ONNX, precision=Precision.INT8, layout=Layout.NCHW, data=_stripped(quantized)
+    )
+
+
+def _quantize(
+    prepared: Path, quantized: Path, tensors: NDArray[np.float32], how: Int8, overrides: Mapping[str, Any] | None = None
+) -> None:
     quantize_static(
         str(prepared),
         str(quantized),
-        _Calibration(preprocess_batch(list(splits.calibration), spec)),
+        _Calibration(tensors),
         quant_format=QuantFormat.QDQ,
-        per_channel=True,
+        per_channel=how.per_channel,
         weight_type=QuantType.QInt8,
-        activation_type=QuantType.QUInt8,  # 1.7 times as fast as fp32 on x86 with VNNI; signed activations are slower than fp32
-        calibrate_method=CalibrationMethod.MinMax,
+        activation_type=QuantType.QInt8 if how.signed else QuantType.QUInt8,
+        calibrate_method=_METHODS[how.calibration],
+        nodes_to_exclude=_ends(prepared, how),
+        extra_options={"TensorQuantOverrides": dict(overrides)} if overrides else {},
     )
-    return (
-        Artifact(
-            target="onnx-fp32", format=Format.ONNX, precision=Precision.FP32, layout=Layout.NCHW, data=_stripped(exported)
-        ),
-        Artifact(
-            target="onnx-int8", format=Format.ONNX, precision=Precision.INT8, layout=Layout.NCHW, data=_stripped(quantized)
-        ),
-    )
+
+
+def _ends(path: Path, how: Int8) -> list[str]:
+    """Names of the first and the last node with weights, where they are to stay in float."""
+    names = [node.name for node in onnx.load(path).graph.node if node.op_type in _WITH_WEIGHTS]
+    return names[: int(how.float_first)] + names[len(names) - int(how.float_last) :]
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

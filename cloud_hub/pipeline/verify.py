@@ -1,37 +1,38 @@
 """Each model file in the runtimes devices run it in, with the devices' own code: what it answers, how fast, how surely."""
 
+import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from cloud_hub.pipeline.data import Split, Splits
-from cloud_hub.pipeline.evaluate import Logits, Score, score
+from cloud_hub.core.tasks import Metric
+from cloud_hub.pipeline import parity
+from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact, Tell
+from cloud_hub.pipeline.parity import Parity
+from cloud_hub.pipeline.task import Outputs, Score, Task
 from edge_agent.core.errors import AgentError
 from edge_agent.core.ports import Runtime
 from edge_agent.infer import golden
 from edge_agent.infer.canary import try_model
-from edge_agent.infer.preprocess import preprocess
+from edge_agent.infer.inputs import Content, tensor_of
 from edge_agent.infer.runtimes import available, load
 from protos.contract import codec
-from protos.contract.ids import ModelName, digest_of
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    GoldenRef,
-    GoldenSet,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.ids import digest_of, model_name
+from protos.contract.inputs import Input
+from protos.contract.manifest import Blob, GoldenRef, GoldenSet, Manifest, Precision
 
-GOLDEN_FRAMES = 12
+log = logging.getLogger(__name__)
+
+GOLDEN_SAMPLES = 12
 CANARY_TIMEOUT_S = 60.0
-_SECOND_RUNTIME_FRAMES = 256  # tflite-runtime runs int8 ten times slower than LiteRT: enough frames to see that it agrees
+_SECOND_RUNTIME_SAMPLES = 256  # tflite-runtime runs int8 ten times slower than LiteRT: enough samples to see that it agrees
 _TIMED_ROUNDS = 150
 _TIMED_S = 4.0
 # Least tolerance as a share of the largest golden output. A device's processor adds in another order and, in int8, rounds some
@@ -41,16 +42,30 @@ _LEAST_TOLERANCE = {Precision.FP32: 1e-3, Precision.INT8: 0.05}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeCheck:
-    accuracy: float  # 0..1, over the first ``samples`` test frames
-    best_accuracy: float  # 0..1, of the best runtime on those same frames
+    value: float  # of the metric, over ``samples`` of the test split, evenly spread
+    best_value: float  # of the best runtime on those same samples
     samples: int
     golden_error: float  # max |output - golden output|
     error: str = ""  # why it does not run there
+    peak_bytes: int = 0  # memory of the process that tried it here; 0: not tried
 
-    @property
-    def fall(self) -> float:
-        """Accuracy lost by running here and not in the best runtime, -1..1."""
-        return self.best_accuracy - self.accuracy
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speedup:
+    """Of int8 over fp32 of the same format, both run in turns in the best runtime, one thread."""
+
+    middle: float  # the median over the turns
+    high: float  # upper end of its 99 % interval
+    fp32_ms: float  # p50
+
+    @classmethod
+    def of(cls, fast_ms: NDArray[np.float64], slow_ms: NDArray[np.float64]) -> "Speedup":
+        """Both ``(turns,)``. The interval of a median is that of ranks (Conover, Practical Nonparametric Statistics, 3.2)."""
+        ratios = np.sort(slow_ms / fast_ms)
+        rank = math.ceil((len(ratios) + 2.576 * math.sqrt(len(ratios))) / 2)
+        return cls(
+            middle=float(np.median(ratios)), high=float(ratios[min(rank, len(ratios) - 1)]), fp32_ms=float(np.median(slow_ms))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,53 +73,80 @@ class Verified:
     """One file and what it did. ``problem`` is empty where it ran everywhere it must."""
 
     artifact: Artifact
-    preprocess: PreprocessSpec
+    input: Input
     score: Score  # on test, in the best runtime
-    val_logits: Logits
-    output_error: float  # |file - network| / |network|, over the test split's logits
+    outputs: Outputs  # on test
+    val_outputs: Outputs
+    output_error: float  # |file - network| / |network|, over the outputs for the test split's usual rows
     golden: GoldenSet
     tolerance: float  # max |output - golden output| a device may show
     latency_p50_ms: float  # one thread, this machine
     runtimes: Mapping[str, RuntimeCheck]
+    speedup: Speedup | None = None  # of int8
     problem: str = ""
+    parity: Parity | None = None  # operator by operator; None: it could not be looked at
 
-    def as_json(self) -> dict[str, object]:
+    @property
+    def where(self) -> str:
+        """Its output error begins, in words."""
+        return self.parity.line if self.parity else ""
+
+    def as_json(self, metric: Metric) -> dict[str, object]:
         return {
-            "accuracy": round(self.score.accuracy, 5),
+            metric.name: round(self.score.value, 5),
             "output_error": round(self.output_error, 6),
             "latency_p50_ms": round(self.latency_p50_ms, 4),
+            "speedup": round(self.speedup.middle, 3) if self.speedup else None,
             "size_bytes": len(self.artifact.data),
             "tolerance": round(self.tolerance, 6),
+            "parity": self.parity.as_json() if self.parity else None,
             "runtimes": {
-                name: {"accuracy": round(c.accuracy, 5), "samples": c.samples, "golden_error": round(c.golden_error, 6)}
+                name: {
+                    metric.name: round(c.value, 5),
+                    "samples": c.samples,
+                    "golden_error": round(c.golden_error, 6),
+                    "peak_bytes": c.peak_bytes,
+                }
                 for name, c in self.runtimes.items()
             },
         }
 
 
 def verify(
-    artifacts: Sequence[Artifact], splits: Splits, reference: Logits, name: ModelName, task: str, folder: Path, tell: Tell
+    task: Task,
+    artifacts: Sequence[Artifact],
+    splits: Splits,
+    reference: Outputs,
+    folder: Path,
+    tell: Tell,
+    network: nn.Module | None = None,
 ) -> tuple[Verified, ...]:
-    """``reference`` are the network's own logits on the test split.
+    """``reference`` are the outputs on the test split of ``network``; with it each file is compared operator by operator.
 
     Raises:
         BadModel, InferenceError: a file does not even run in the best runtime here.
     """
-    latency = time_interleaved(artifacts, splits)
+    times = time_interleaved(artifacts, splits)
     done = []
     for number, artifact in enumerate(artifacts, 1):
-        verified = _verify(artifact, splits, reference, latency[artifact.target], name, task, folder)
+        verified = _verify(task, artifact, splits, reference, times, folder, network)
         done.append(verified)
-        what = f"{artifact.target}: accuracy {verified.score.accuracy:.4f}, output error {verified.output_error:.4f}"
+        what = f"{artifact.target}: {task.metric.name} {verified.score.value:.4f}, output error {verified.output_error:.4f}"
         tell(number / len(artifacts), f"{what}, {verified.latency_p50_ms:.3f} ms, {len(artifact.data) / 1024:.0f} KiB")
     return tuple(done)
 
 
-def time_interleaved(artifacts: Sequence[Artifact], splits: Splits) -> dict[str, float]:
-    """p50 milliseconds by target, one thread each, run in turns so that a busy moment of the machine hits all of them."""
-    runs = [(load(a.format, a.data), preprocess(splits.test.frames[0], splits.preprocess(a.layout))) for a in artifacts]
+def time_interleaved(artifacts: Sequence[Artifact], splits: Splits) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of every turn by target, one thread each."""
+    times = in_turns(artifacts, splits)
+    return {artifact.target: each for artifact, each in zip(artifacts, times, strict=True)}
+
+
+def in_turns(artifacts: Sequence[Artifact], splits: Splits, *, seconds: float = _TIMED_S) -> list[NDArray[np.float64]]:
+    """Milliseconds of every turn of each file, one thread: a busy moment of the machine hits all of them."""
+    runs = [(load(a.format, a.data), tensor_of(splits.test.contents[0], splits.input_for(a.layout))) for a in artifacts]
     samples: list[list[float]] = [[] for _ in runs]
-    end = time.monotonic() + _TIMED_S
+    end = time.monotonic() + seconds
     for round_ in range(_TIMED_ROUNDS + 5):
         for (runtime, tensor), kept in zip(runs, samples, strict=True):
             started = time.perf_counter()
@@ -113,118 +155,137 @@ def time_interleaved(artifacts: Sequence[Artifact], splits: Splits) -> dict[str,
                 kept.append((time.perf_counter() - started) * 1e3)
         if round_ >= 5 and time.monotonic() > end:
             break
-    return {artifact.target: float(np.median(kept)) for artifact, kept in zip(artifacts, samples, strict=True)}
+    return [np.array(kept) for kept in samples]
 
 
-def run(runtime: Runtime, frames: NDArray[np.uint8], spec: PreprocessSpec) -> Logits:
-    """(N, classes), frame by frame, as a device does."""
-    return np.stack([runtime.run(preprocess(frame, spec)) for frame in frames])
+def speedup(artifact: Artifact, times: Mapping[str, NDArray[np.float64]]) -> Speedup | None:
+    """None where there is nothing to compare with."""
+    full = artifact.target.replace("int8", "fp32")
+    if full == artifact.target or full not in times:
+        return None
+    return Speedup.of(times[artifact.target], times[full])
 
 
-def golden_frames(split: Split) -> NDArray[np.uint8]:
-    """Frames of as many classes as fit, one of each class in turn."""
-    order = np.lexsort((np.arange(len(split)), _turn(split.labels)))
-    chosen: NDArray[np.uint8] = split.frames[order[:GOLDEN_FRAMES]]
-    return chosen
-
-
-def _turn(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many frames of the same class come before each."""
-    turns = np.empty_like(labels)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        turns[rows] = np.arange(len(rows))
-    return turns
+def run(runtime: Runtime, contents: Sequence[Content], input: Input) -> Outputs:
+    """(N, size), sample by sample, as a device does."""
+    return np.stack([runtime.run(tensor_of(content, input)) for content in contents])
 
 
 def _verify(
-    artifact: Artifact, splits: Splits, reference: Logits, latency_ms: float, name: ModelName, task: str, folder: Path
+    task: Task,
+    artifact: Artifact,
+    splits: Splits,
+    reference: Outputs,
+    times: Mapping[str, NDArray[np.float64]],
+    folder: Path,
+    network: nn.Module | None,
 ) -> Verified:
-    spec = splits.preprocess(artifact.layout)
+    input, test = splits.input_for(artifact.layout), splits.test
     usable = [runtime for runtime in artifact.runtimes if runtime in available()]
     best = load(artifact.format, artifact.data, 1, usable[0] if usable else artifact.runtimes[0])
-    logits = run(best, splits.test.frames, spec)
-    made = golden.make(list(golden_frames(splits.test)), best, spec)
-    expected = np.frombuffer(made.outputs, "<f4").reshape(made.count, made.classes)
-    checks = {runtime: _check(artifact, runtime, splits, logits, expected, spec) for runtime in usable}
-    tolerance = _tolerance(artifact, splits, reference, logits, expected, [c.golden_error for c in checks.values()])
+    outputs = run(best, test.contents, input)
+    usual = task.usual_rows(test)
+    ours, exact, common = outputs[usual], reference[usual], test.take(usual)
+    shown = common.take(task.golden_rows(common, GOLDEN_SAMPLES)).contents
+    made = golden.make(shown, best, input)
+    expected = np.frombuffer(made.outputs, "<f4").reshape(made.count, made.size)
+    checks = {runtime: _check(task, artifact, runtime, splits, outputs, shown, expected) for runtime in usable}
+    tolerance = _tolerance(artifact, exact, ours, expected, [c.golden_error for c in checks.values()])
     problem = "; ".join(f"{runtime}: {check.error}" for runtime, check in checks.items() if check.error)
     if not problem:
-        problem = _canary(artifact, spec, made, tolerance, splits.labels, name, task, folder, usable)
+        problem, peaks = _canary(task, artifact, splits, made, tolerance, folder, usable)
+        checks = {runtime: replace(check, peak_bytes=peaks.get(runtime, 0)) for runtime, check in checks.items()}
     return Verified(
         artifact=artifact,
-        preprocess=spec,
-        score=score(logits, splits.test, splits.labels),
-        val_logits=run(best, splits.val.frames, spec),
-        output_error=float(np.linalg.norm(logits - reference) / max(float(np.linalg.norm(reference)), 1e-12)),
+        input=input,
+        score=task.score(outputs, test, splits),
+        outputs=outputs,
+        val_outputs=run(best, splits.val.contents, input),
+        output_error=float(np.linalg.norm(ours - exact) / max(float(np.linalg.norm(exact)), 1e-12)),
         golden=made,
         tolerance=tolerance,
-        latency_p50_ms=latency_ms,
+        latency_p50_ms=float(np.median(times[artifact.target])),
         runtimes=checks,
+        speedup=speedup(artifact, times),
         problem=problem,
+        parity=_parity(task, network, artifact, replace(splits, test=common)) if network is not None else None,
     )
 
 
-def _check(artifact: Artifact, name: str, splits: Splits, best: Logits, expected: Logits, spec: PreprocessSpec) -> RuntimeCheck:
+def _parity(task: Task, network: nn.Module, artifact: Artifact, splits: Splits) -> Parity | None:
+    """Of int8 by the gate's limit. None where the file cannot be taken apart: it says more, but decides nothing."""
+    limit = task.spec.gate.max_output_error if artifact.precision is Precision.INT8 else None
+    try:
+        return parity.compare(network, artifact, splits, limit=limit)
+    except (AgentError, RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
+        log.warning("file cannot be compared by operators", extra={"target": artifact.target, "error": str(error)})
+        return None
+
+
+def _check(
+    task: Task, artifact: Artifact, name: str, splits: Splits, best: Outputs, shown: Sequence[Content], expected: Outputs
+) -> RuntimeCheck:
     """Every runtime the file is meant for, with one thread and two: the golden set must hold in all of them."""
-    count = len(splits.test) if name == artifact.runtimes[0] else min(len(splits.test), _SECOND_RUNTIME_FRAMES)
-    frames = golden_frames(splits.test)
+    test, input = splits.test, splits.input_for(artifact.layout)
+    count = len(test) if name == artifact.runtimes[0] else min(len(test), _SECOND_RUNTIME_SAMPLES)
+    rows = np.linspace(0, len(test) - 1, count).astype(np.int64)  # the first alone may all be of one class
+    part = test.take(rows)
     try:
         error = max(
-            float(np.abs(run(load(artifact.format, artifact.data, threads, name), frames, spec) - expected).max())
+            float(np.abs(run(load(artifact.format, artifact.data, threads, name), shown, input) - expected).max())
             for threads in (1, 2)
         )
-        logits = run(load(artifact.format, artifact.data, 1, name), splits.test.frames[:count], spec)
+        outputs = run(load(artifact.format, artifact.data, 1, name), part.contents, input)
     except AgentError as problem:
-        return RuntimeCheck(accuracy=0.0, best_accuracy=0.0, samples=0, golden_error=0.0, error=str(problem))
-    here, there = (float((some.argmax(1) == splits.test.labels[:count]).mean()) for some in (logits, best[:count]))
-    return RuntimeCheck(accuracy=here, best_accuracy=there, samples=count, golden_error=error)
+        return RuntimeCheck(value=0.0, best_value=0.0, samples=0, golden_error=0.0, error=str(problem))
+    here, there = (task.value(some, part, splits) for some in (outputs, best[rows]))
+    return RuntimeCheck(value=here, best_value=there, samples=len(part), golden_error=error)
 
 
-def _tolerance(
-    artifact: Artifact, splits: Splits, reference: Logits, logits: Logits, expected: Logits, seen: Sequence[float]
-) -> float:
+def _tolerance(artifact: Artifact, reference: Outputs, outputs: Outputs, expected: Outputs, seen: Sequence[float]) -> float:
     """Wide enough for four times the difference between the runs here, and for int8 twice its own distance from the network:
 
     a processor that rounds differently may be as far from this one as this one is from the exact answer.
     """
     floor = _LEAST_TOLERANCE[artifact.precision] * float(np.abs(expected).max())
     quantization = (
-        float(np.quantile(np.abs(logits - reference).max(axis=1), 0.99)) if artifact.precision is Precision.INT8 else 0
+        float(np.quantile(np.abs(outputs - reference).max(axis=1), 0.99)) if artifact.precision is Precision.INT8 else 0
     )
     return float(np.float32(max(floor, 4 * max(seen, default=0.0), 2 * quantization, 1e-6)))
 
 
 def _canary(
+    task: Task,
     artifact: Artifact,
-    spec: PreprocessSpec,
+    splits: Splits,
     made: GoldenSet,
     tolerance: float,
-    labels: tuple[str, ...],
-    name: ModelName,
-    task: str,
     folder: Path,
     runtimes: Sequence[str],
-) -> str:
-    """The trial a device gives a new file, in each runtime; empty where it passes. Its manifest has a stand-in version."""
+) -> tuple[str, dict[str, int]]:
+    """The trial a device gives a new file, in each runtime: what failed, empty where it passes; and the memory it took.
+
+    Its manifest has a stand-in version.
+    """
     data = codec.encode_golden(made)
     manifest = Manifest(
-        name=name,
+        name=model_name(task.spec.name),
         version=1,
-        task=task,
+        task=task.spec.task,
         artifact=Blob(digest=digest_of(artifact.data), size_bytes=len(artifact.data)),
         format=artifact.format,
         precision=artifact.precision,
-        preprocess=spec,
-        classification=ClassificationSpec(labels=labels),
+        input=splits.input_for(artifact.layout),
+        output=task.output(splits),
         golden=GoldenRef(blob=Blob(digest=digest_of(data), size_bytes=len(data)), tolerance=tolerance),
     )
     paths = [folder / f"{artifact.target}.{part}" for part in ("manifest", "model", "golden")]
     for path, content in zip(paths, (codec.encode_manifest(manifest), artifact.data, data), strict=True):
         path.write_bytes(content)
+    peaks: dict[str, int] = {}
     for runtime in runtimes:
         try:
-            try_model(paths[0], paths[1], paths[2], CANARY_TIMEOUT_S, runtime=runtime)
+            peaks[runtime] = try_model(paths[0], paths[1], paths[2], CANARY_TIMEOUT_S, runtime=runtime).peak_bytes
         except AgentError as error:
-            return f"{runtime}: {error}"
-    return ""
+            return f"{runtime}: {error}", peaks
+    return "", peaks

@@ -21,7 +21,7 @@ teacher: {width: 10, epochs: 6}
 student: {width: 8, epochs: 7}
 train: {augment: [shift]}
 targets: [onnx-int8, tflite-int8]
-gate: {min_accuracy: 0.85}
+gate: {bound: 0.85}
 """
 
 
@@ -40,7 +40,7 @@ def sample(image: bytes, label: str, *, source: str = "", split: str = "", name:
     return RawSample(
         id=digest[-12:],
         digest=digest,
-        image=image,
+        content=image,
         label=label,
         source=source,
         split=split,

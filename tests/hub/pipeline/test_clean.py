@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from cloud_hub.core.spec import ImageSpec
-from cloud_hub.pipeline.clean import clean, sized
+from cloud_hub.pipeline.clean import clean
+from cloud_hub.pipeline.images import decoder, sized
 from edge_agent.infer.preprocess import preprocess
-from protos.contract.manifest import Layout, PreprocessSpec
+from protos.contract.inputs import ImageInput, Layout
 from tests.hub.pipeline.parts import noise, png, sample
 
-IMAGE = ImageSpec(width=32, height=32)
+DECODE = decoder(32, 32, 3)
 LABELS = ("cat", "dog")
 
 
@@ -23,8 +23,8 @@ def test_everything_that_is_left_out_is_counted_and_named() -> None:
         sample(noise(4), "", name="unlabelled.png"),
         sample(good, "cat", name="again.png"),
     ]
-    frames, report = clean(samples, IMAGE, LABELS, limit=100)
-    assert [frame.label for frame in frames] == ["cat"]
+    items, report = clean(samples, DECODE, LABELS, limit=100)
+    assert [item.label for item in items] == ["cat"]
     assert (report.given, report.kept, sum(report.dropped.values())) == (8, 1, 7)
     said = "\n".join(report.lines())
     for name in ("cut.png", "empty.png", "not.gif", "tiny.png", "horse.png", "unlabelled.png", "again.png"):
@@ -41,30 +41,28 @@ def test_the_same_picture_under_two_labels_is_kept_under_none() -> None:
         sample(png(pixels), "cat", name="c"),
         sample(noise(1), "dog", name="d"),
     ]
-    frames, report = clean(samples, IMAGE, LABELS, limit=100)
-    assert [frame.label for frame in frames] == ["dog"]
-    assert report.dropped == {"the same picture under different labels": 3}
+    items, report = clean(samples, DECODE, LABELS, limit=100)
+    assert [item.label for item in items] == ["dog"]
+    assert report.dropped == {"the same under different labels": 3}
 
 
 def test_a_pin_given_with_a_copy_holds_for_the_picture() -> None:
     samples = [sample(noise(1), "cat"), sample(noise(1), "cat", split="test")]
-    frames, _ = clean(samples, IMAGE, LABELS, limit=100)
-    assert [frame.split for frame in frames] == ["test"]
+    items, _ = clean(samples, DECODE, LABELS, limit=100)
+    assert [item.split for item in items] == ["test"]
 
 
 def test_above_the_limit_the_oldest_go() -> None:
     samples = [sample(noise(i), "cat", name=f"{i}.png") for i in range(5)]
-    frames, report = clean(samples, IMAGE, LABELS, limit=3)
-    assert [frame.digest for frame in frames] == [one.digest for one in samples[2:]]
+    items, report = clean(samples, DECODE, LABELS, limit=3)
+    assert [item.digest for item in items] == [one.digest for one in samples[2:]]
     assert report.examples["more than data.max_samples (3): the oldest"] == ["0.png", "1.png"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_frame_is_resized_as_the_device_resizes_it(channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
-    small = sized(pixels, ImageSpec(width=32, height=24, channels=channels))
-    spec = PreprocessSpec(
-        width=32, height=24, channels=channels, layout=Layout.NCHW, mean=(0.3,) * channels, std=(0.2,) * channels
-    )
+    small = sized(pixels, 32, 24, channels)
+    spec = ImageInput(width=32, height=24, channels=channels, layout=Layout.NCHW, mean=(0.3,) * channels, std=(0.2,) * channels)
     assert small.shape == (24, 32, 3)
     np.testing.assert_array_equal(preprocess(small, spec), preprocess(pixels, spec))

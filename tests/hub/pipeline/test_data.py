@@ -2,21 +2,28 @@ import numpy as np
 import pytest
 
 from cloud_hub.core.errors import Invalid
-from cloud_hub.core.spec import parse
-from cloud_hub.pipeline import data
+from cloud_hub.core.spec import TrainingSpec, parse
+from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.clean import RawSample, clean
+from cloud_hub.pipeline.data import Splits
+from cloud_hub.pipeline.images import decoder
 from cloud_hub.pipeline.split import assign
-from protos.contract.manifest import Layout
+from protos.contract.inputs import Layout
 from tests.hub.pipeline.parts import LABELS, digits, noise, png, sample, small_spec
 
 SPEC = small_spec()
+DECODE = decoder(32, 32, 3)
+
+
+def _load(labels: tuple[str, ...], samples: list[RawSample], spec: TrainingSpec = SPEC) -> Splits:
+    return tasks.make(spec).load(labels, samples)
 
 
 def _by_split(samples: list[RawSample]) -> dict[str, str]:
     """Digest -> split."""
-    frames, _ = clean(samples, SPEC.preprocess, LABELS, limit=10_000)
-    splits, _ = assign(frames, SPEC.data)
-    return {frame.digest: split for frame, split in zip(frames, splits, strict=True)}
+    items, _ = clean(samples, DECODE, LABELS, limit=10_000)
+    splits, _ = assign(items, SPEC.data)
+    return {item.digest: split for item, split in zip(items, splits, strict=True)}
 
 
 def test_no_source_and_no_picture_is_in_two_splits() -> None:
@@ -26,8 +33,8 @@ def test_no_source_and_no_picture_is_in_two_splits() -> None:
     for one in samples:
         seen.setdefault(one.source, set()).add(split_of[one.digest])
     assert all(len(splits) == 1 for splits in seen.values())
-    splits = data.load(SPEC, LABELS, samples)
-    parts = [{frame.tobytes() for frame in part.frames} for part in (splits.train, splits.val, splits.test)]
+    splits = _load(LABELS, samples)
+    parts = [{frame.tobytes() for frame in part.contents} for part in (splits.train, splits.val, splits.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(samples)
 
 
@@ -38,17 +45,17 @@ def test_a_sample_never_moves_as_data_grows() -> None:
 
 def test_the_order_of_the_samples_does_not_matter() -> None:
     samples = digits(600)
-    first, second = data.load(SPEC, LABELS, samples), data.load(SPEC, LABELS, samples[::-1])
+    first, second = _load(LABELS, samples), _load(LABELS, samples[::-1])
     assert first.fingerprint == second.fingerprint
-    assert (first.mean, first.std) == (second.mean, second.std)
+    assert first.input == second.input
 
 
 def test_shares_are_about_as_asked_and_every_class_is_everywhere() -> None:
-    splits = data.load(SPEC, LABELS, digits())
+    splits = _load(LABELS, digits())
     total = sum(len(part) for part in (splits.train, splits.val, splits.test))
     assert 0.08 < len(splits.val) / total < 0.25
     assert 0.08 < len(splits.test) / total < 0.25
-    assert all(len(np.unique(part.labels)) == 10 for part in (splits.train, splits.val, splits.test))
+    assert all(len(np.unique(part.targets)) == 10 for part in (splits.train, splits.val, splits.test))
     assert splits.labels == LABELS
 
 
@@ -61,7 +68,7 @@ def test_pinned_samples_stay_where_they_are_pinned() -> None:
 
 def test_one_held_out_part_is_halved_into_validation_and_test() -> None:
     samples = [sample(noise(i), LABELS[i % 2], source=f"s{i}", split="val" if i % 3 == 0 else "train") for i in range(150)]
-    splits = data.load(SPEC, LABELS, samples)
+    splits = _load(LABELS, samples)
     assert (len(splits.train), len(splits.val) + len(splits.test)) == (100, 50)
     assert min(len(splits.val), len(splits.test)) > 10
     assert any("half of the sources in 'val'" in note for note in splits.report.notes)
@@ -69,20 +76,20 @@ def test_one_held_out_part_is_halved_into_validation_and_test() -> None:
 
 def test_data_of_one_source_is_split_picture_by_picture_and_says_so() -> None:
     samples = [sample(noise(i), LABELS[i % 2], source="camera-1") for i in range(200)]
-    splits = data.load(SPEC, LABELS, samples)
+    splits = _load(LABELS, samples)
     assert len(splits.val) > 10 and len(splits.test) > 10
     assert any("one source" in note for note in splits.report.notes)
 
 
 def test_a_class_of_few_sources_is_in_every_split_and_named() -> None:
     samples = digits(900) + [sample(noise(i), "rare", source="one-camera") for i in range(60)]
-    splits = data.load(SPEC, (*LABELS, "rare"), samples)
-    assert all((part.labels == 10).any() for part in (splits.train, splits.val, splits.test))
+    splits = _load((*LABELS, "rare"), samples)
+    assert all((part.targets == 10).any() for part in (splits.train, splits.val, splits.test))
     assert any("'rare'" in note and "one by one" in note for note in splits.report.notes)
 
 
 def test_a_label_without_pictures_is_not_promised_by_the_model() -> None:
-    splits = data.load(SPEC, (*LABELS, "unicorn"), digits(600))
+    splits = _load((*LABELS, "unicorn"), digits(600))
     assert splits.labels == LABELS
     assert any("'unicorn'" in note for note in splits.report.notes)
 
@@ -90,20 +97,20 @@ def test_a_label_without_pictures_is_not_promised_by_the_model() -> None:
 @pytest.mark.parametrize(
     ("samples", "said"),
     [
-        ([], "0 usable images"),
-        (digits(50), "50 usable images, data.min_samples is 100"),
-        ([sample(noise(i), "7") for i in range(150)], "all images are labelled '7'"),
+        ([], "0 usable samples"),
+        (digits(50), "50 usable samples, data.min_samples is 100"),
+        ([sample(noise(i), "7") for i in range(150)], "all samples are labelled '7'"),
         ([sample(b"broken", "7", name=f"bad-{i}.png") for i in range(150)], "150 left out: not a readable image \\(bad-0.png"),
         ([sample(noise(i), "eight") for i in range(150)], "label 'eight' is not in the data set"),
-        ([sample(noise(i), LABELS[i % 2], split="train") for i in range(150)], "no image is left for 'val'"),
-        ([sample(noise(i), LABELS[i % 2], split="test") for i in range(150)], "no image is left for 'train'"),
+        ([sample(noise(i), LABELS[i % 2], split="train") for i in range(150)], "no sample is left for 'val'"),
+        ([sample(noise(i), LABELS[i % 2], split="test") for i in range(150)], "no sample is left for 'train'"),
     ],
 )
 def test_data_that_cannot_be_trained_on_is_refused_with_the_report(samples: list[RawSample], said: str) -> None:
     with pytest.raises(Invalid, match=said) as caught:
-        data.load(SPEC, LABELS, samples)
+        _load(LABELS, samples)
     assert "data set 'digits' cannot be trained on" in str(caught.value)
-    assert f"{len(samples)} images given" in str(caught.value)
+    assert f"{len(samples)} samples given" in str(caught.value)
 
 
 def test_normalisation_is_measured_on_training_pictures_only() -> None:
@@ -114,24 +121,23 @@ def test_normalisation_is_measured_on_training_pictures_only() -> None:
         pixels = white.copy()
         pixels[1 + i // 10, i % 10] = 0
         held_out.append(sample(png(pixels), LABELS[i % 10], split="val" if i % 2 else "test"))
-    splits = data.load(SPEC, LABELS, [*digits(600), *held_out])
-    expected = splits.train.frames[..., 0].mean() / 255
-    assert splits.mean[0] == pytest.approx(expected, abs=1e-6)
-    assert splits.std[0] == pytest.approx(splits.train.frames[..., 0].std() / 255, abs=1e-6)
-    assert splits.preprocess(Layout.NCHW).shape == (1, 3, 32, 32)
+    splits = _load(LABELS, [*digits(600), *held_out])
+    expected = splits.train.contents[..., 0].mean() / 255
+    assert splits.input.mean[0] == pytest.approx(expected, abs=1e-6)
+    assert splits.input.std[0] == pytest.approx(splits.train.contents[..., 0].std() / 255, abs=1e-6)
+    assert splits.input_for(Layout.NCHW).shape == (1, 3, 32, 32)
 
 
 def test_calibration_frames_come_from_training_and_cover_the_classes() -> None:
-    splits = data.load(SPEC, LABELS, digits())
-    train = {frame.tobytes(): label for frame, label in zip(splits.train.frames, splits.train.labels, strict=True)}
-    assert len(splits.calibration) == SPEC.data.calibration
-    counts = np.bincount([train[frame.tobytes()] for frame in splits.calibration], minlength=10)
+    splits = _load(LABELS, digits())
+    assert len(set(splits.calibration.tolist())) == SPEC.data.calibration
+    counts = np.bincount(splits.train.targets[splits.calibration], minlength=10)
     assert counts.min() >= 6
 
 
 def test_pictures_can_be_split_one_by_one_on_request() -> None:
-    spec = parse("name: d\ndata: {dataset: d, split_by: image}")
-    splits = data.load(spec, LABELS, digits(600))
+    spec = parse("name: d\ndata: {dataset: d, split_by: sample}")
+    splits = _load(LABELS, digits(600), spec)
     assert splits.report.notes == []
 
 

@@ -3,31 +3,33 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cloud_hub.core.spec import GateSpec
-from cloud_hub.pipeline import data, evaluate, gate
+from cloud_hub.core.model import TrainingStep
+from cloud_hub.pipeline import classes, gate
+from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact
 from cloud_hub.pipeline.gate import Champion
 from cloud_hub.pipeline.progress import STAGES
 from cloud_hub.pipeline.publish import Package
 from cloud_hub.pipeline.retrain import Published, Rejected, retrain
-from cloud_hub.pipeline.verify import RuntimeCheck, Verified, run
-from edge_agent.core.model import Frame
+from cloud_hub.pipeline.verify import Verified, run
 from edge_agent.infer.canary import try_model
-from edge_agent.infer.classifier import Classifier
+from edge_agent.infer.model import Model
 from edge_agent.infer.runtimes import available, load
 from protos.contract import codec
 from protos.contract.ids import digest_of
-from protos.contract.manifest import MIN_CHUNK_BYTES, Chunks, Format, Layout, Manifest, Precision
+from protos.contract.inputs import Layout
+from protos.contract.manifest import MIN_CHUNK_BYTES, Chunks, Format, Manifest, Precision
 from tests.hub.pipeline.parts import LABELS, digits, small_spec
 
 SPEC = small_spec()
+TASK = tasks.make(SPEC)
+ONNX = tasks.make(replace(SPEC, targets=("onnx-int8",)))
 
 pytestmark = pytest.mark.timeout(400)  # the first test pays for the training
 
@@ -39,6 +41,7 @@ class Trained:
     folder: Path
     reserved: list[int]
     told: list[tuple[str, float, str]]
+    steps: list[TrainingStep | None]
 
     @property
     def package(self) -> Package:
@@ -58,18 +61,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     folder = tmp_path_factory.mktemp("job")
     reserved: list[int] = []
     told: list[tuple[str, float, str]] = []
+    steps: list[TrainingStep | None] = []
     samples = digits(1000)
 
     def reserve() -> int:
         reserved.append(7)
         return 7
 
-    def tell(stage: str, fraction: float, line: str) -> None:
+    def tell(stage: str, fraction: float, line: str, step: TrainingStep | None = None) -> None:
         told.append((stage, fraction, line))
+        steps.append(step)
 
     result = retrain(SPEC, LABELS, samples, folder=folder, reserve=reserve, progress=tell)
     assert isinstance(result, Published), result.reason
-    yield Trained(result=result, splits=data.load(SPEC, LABELS, samples), folder=folder, reserved=reserved, told=told)
+    yield Trained(result=result, splits=TASK.load(LABELS, samples), folder=folder, reserved=reserved, told=told, steps=steps)
 
 
 TARGETS = [("onnx-int8", "onnx"), ("tflite-int8", "tflite"), ("tflite-int8", "tflite-legacy")]
@@ -80,13 +85,10 @@ def test_a_published_file_answers_right_in_the_devices_runtime(trained: Trained,
     assert runtime in available()
     manifest = trained.manifest(target)
     loaded = load(manifest.format, trained.package.blobs[manifest.artifact.digest], 1, runtime)
-    classifier = Classifier(manifest, loaded)
+    classifier = Model(manifest, loaded)
     test = trained.splits.test
-    right = [
-        classifier.predict(Frame(pixels=pixels, captured_at=datetime.now(UTC), source="s")).label == label
-        for pixels, label in zip(test.frames, test.labels, strict=True)
-    ]
-    assert np.mean(right) >= SPEC.gate.min_accuracy
+    right = [classifier.predict(pixels).label == label for pixels, label in zip(test.contents, test.targets, strict=True)]
+    assert np.mean(right) >= SPEC.gate.bound
 
 
 @pytest.mark.parametrize(("target", "runtime"), TARGETS)
@@ -113,11 +115,11 @@ def test_a_version_is_whole_and_says_what_it_is(trained: Trained) -> None:
         assert (manifest.name, manifest.version, manifest.precision) == ("digits", 7, Precision.INT8)
         assert manifest.artifact.digest == variant.artifact_digest
         assert manifest.chunks == Chunks.of(package.blobs[variant.artifact_digest], MIN_CHUNK_BYTES)
-        assert manifest.classification.labels == LABELS == package.baseline.labels
+        assert manifest.output.labels == LABELS == package.baseline.labels
         assert len(package.blobs[variant.manifest_digest]) == variant.manifest_size_bytes
         assert variant.latency_p50_ms > 0
         assert variant.output_error < SPEC.gate.max_output_error
-    assert trained.manifest("onnx-int8").preprocess.layout is Layout.NCHW
+    assert trained.manifest("onnx-int8").input.layout is Layout.NCHW
     assert trained.manifest("tflite-int8").format is Format.TFLITE
 
 
@@ -127,7 +129,7 @@ def test_int8_is_a_third_of_the_size_and_hardly_worse(trained: Trained) -> None:
     for name in ("onnx", "tflite"):
         small, full = variants[f"{name}-int8"], variants[f"{name}-fp32"]
         assert small["size_bytes"] < 0.45 * full["size_bytes"]
-        assert small["accuracy"] > full["accuracy"] - SPEC.gate.max_accuracy_drop
+        assert small["accuracy"] > full["accuracy"] - SPEC.gate.max_drop
         assert full["output_error"] < 1e-4 < small["output_error"]
 
 
@@ -156,6 +158,8 @@ def test_progress_only_grows_and_ends_near_one(trained: Trained) -> None:
     assert 0.99 < fractions[-1] <= 1
     assert list(dict.fromkeys(stage for stage, _, _ in trained.told)) == list(STAGES)
     assert any("epoch 1/6" in line and "left" in line for _, _, line in trained.told)
+    steps = [step for step in trained.steps if step is not None]
+    assert steps and all(1 <= step.epoch <= step.epochs and 1 <= step.step <= step.steps for step in steps)
 
 
 def test_the_baseline_is_what_the_published_files_say_on_validation(trained: Trained) -> None:
@@ -165,114 +169,63 @@ def test_the_baseline_is_what_the_published_files_say_on_validation(trained: Tra
     assert baseline.samples == len(trained.splits.val)
     manifest = trained.manifest("onnx-int8")
     loaded = load(manifest.format, trained.package.blobs[manifest.artifact.digest])
-    logits = run(loaded, trained.splits.val.frames, manifest.preprocess)
-    confidence = evaluate.probabilities(logits, manifest.classification.temperature).max(1)
+    logits = run(loaded, trained.splits.val.contents, manifest.input)
+    confidence = classes.probabilities(logits, manifest.output.temperature).max(1)
     assert confidence.mean() == pytest.approx(baseline.confidence_mean, abs=0.02)
-    flagged = (confidence < manifest.classification.min_confidence).mean()
+    flagged = (confidence < manifest.output.min_confidence).mean()
     assert 0.02 < flagged < 0.1
 
 
-def _verified(trained: Trained, target: str = "onnx-int8", **changes: object) -> Verified:
-    """The real file with real logits; single figures changed to see what the gate makes of them."""
+def _verified(trained: Trained, target: str = "onnx-int8") -> Verified:
+    """The real file with its real outputs."""
     manifest = trained.manifest(target)
     model = trained.package.blobs[manifest.artifact.digest]
-    logits = run(load(manifest.format, model), trained.splits.test.frames, manifest.preprocess)
-    score = evaluate.score(logits, trained.splits.test, trained.splits.labels)
-    item = Verified(
-        artifact=Artifact(
-            target=target, format=manifest.format, precision=manifest.precision, layout=manifest.preprocess.layout, data=model
-        ),
-        preprocess=manifest.preprocess,
+    outputs = run(load(manifest.format, model), trained.splits.test.contents, manifest.input)
+    score = TASK.score(outputs, trained.splits.test, trained.splits)
+    layout = Layout.NCHW if target.startswith("onnx") else Layout.NHWC
+    return Verified(
+        artifact=Artifact(target=target, format=manifest.format, precision=manifest.precision, layout=layout, data=model),
+        input=manifest.input,
         score=score,
-        val_logits=logits,
+        outputs=outputs,
+        val_outputs=outputs,
         output_error=0.01,
         golden=codec.decode_golden(trained.package.blobs[manifest.golden.blob.digest]),
         tolerance=manifest.golden.tolerance,
         latency_p50_ms=0.1,
-        runtimes={
-            "onnx": RuntimeCheck(accuracy=score.accuracy, best_accuracy=score.accuracy, samples=score.samples, golden_error=0.0)
-        },
+        runtimes={},
     )
-    return replace(item, **changes)  # type: ignore[arg-type]
 
 
-def test_a_model_no_better_than_the_champion_asks_for_is_refused_with_both_figures(trained: Trained) -> None:
-    item = _verified(trained)
-    spec = GateSpec(min_accuracy=0.5, min_gain=0.05)
-    decision = gate.decide(spec, ["onnx-int8"], [item], item.score.accuracy, trained.champion(), trained.splits)
-    assert decision.champion_accuracy == pytest.approx(item.score.accuracy)
-    assert "does not reach the champion's: version 6 has" in decision.reason
-    assert f"{item.score.accuracy:.4f}" in decision.reason
-    assert "gate.min_gain is 0.05" in decision.reason
-
-
-def test_a_model_that_equals_the_champion_passes(trained: Trained) -> None:
-    item = _verified(trained)
-    decision = gate.decide(GateSpec(min_accuracy=0.5), ["onnx-int8"], [item], 0.9, trained.champion(), trained.splits)
-    assert (decision.reason, [kept.artifact.target for kept in decision.kept]) == ("", ["onnx-int8"])
+@pytest.mark.parametrize(("when_unsure", "passes"), [("keep", False), ("promote", True)])
+def test_a_model_that_equals_the_champion_costs_an_update_only_where_that_is_asked_for(
+    trained: Trained, when_unsure: str, passes: bool
+) -> None:
+    item, spec = _verified(trained), ONNX.spec
+    task = ONNX.under(replace(spec, gate=replace(spec.gate, when_unsure=when_unsure)))
+    decision = gate.decide(task, [item], item.score, trained.champion(), trained.splits)
+    assert [kept.artifact.target for kept in decision.kept] == ["onnx-int8"]
+    assert (decision.reason == "") is passes
+    assert decision.compared is not None
+    assert decision.compared.theirs == item.score.value
 
 
 def test_a_champion_that_does_not_know_a_class_gets_it_wrong(trained: Trained) -> None:
-    champion = trained.champion()
+    champion, splits = trained.champion(), trained.splits
     fewer = tuple("other" if label == "3" else label for label in LABELS)
-    manifest = replace(champion.manifest, classification=replace(champion.manifest.classification, labels=fewer))
-    whole, _ = gate.champion_accuracy(champion, trained.splits)
-    less, _ = gate.champion_accuracy(replace(champion, manifest=manifest), trained.splits)
-    share = (trained.splits.test.labels == 3).mean()
-    assert whole is not None and less is not None
+    manifest = replace(champion.manifest, output=replace(champion.manifest.output, labels=fewer))
+    champions = (champion, replace(champion, manifest=manifest))
+    whole, less = (TASK.value(gate.champion_outputs(TASK, one, splits), splits.test, splits) for one in champions)
+    share = (splits.test.targets == 3).mean()
     assert whole - less == pytest.approx(share, abs=share / 4)
 
 
 def test_a_champion_that_cannot_be_loaded_does_not_block_its_successor(trained: Trained) -> None:
     item = _verified(trained)
     broken = replace(trained.champion(), model=b"not a model")
-    decision = gate.decide(GateSpec(min_accuracy=0.5), ["onnx-int8"], [item], 0.9, broken, trained.splits)
+    decision = gate.decide(ONNX, [item], item.score, broken, trained.splits)
     assert decision.reason == ""
     assert "could not be compared" in decision.refused["champion"]
-
-
-@pytest.mark.parametrize(
-    ("spec", "changes", "said"),
-    [
-        (GateSpec(min_accuracy=1.0), {}, "below gate.min_accuracy 1.0"),
-        (GateSpec(min_accuracy=0.5, max_size_bytes=1024), {}, "gate.max_size_bytes is 1024"),
-        (GateSpec(min_accuracy=0.5), {"output_error": 0.2}, "output error 0.2000 is above gate.max_output_error 0.1"),
-        (GateSpec(min_accuracy=0.5), {"output_error": float("nan")}, "output error nan"),
-        (GateSpec(min_accuracy=0.5), {"problem": "tflite: signal 11"}, "fails in a device's runtime: tflite: signal 11"),
-        (
-            GateSpec(min_accuracy=0.5),
-            {"runtimes": {"tflite-legacy": RuntimeCheck(accuracy=0.2, best_accuracy=0.95, samples=100, golden_error=0.0)}},
-            "accuracy in tflite-legacy is 0.2000",
-        ),
-    ],
-)
-def test_a_file_that_breaks_the_gate_is_left_out_with_the_reason(
-    trained: Trained, spec: GateSpec, changes: dict[str, object], said: str
-) -> None:
-    item = _verified(trained, **changes)
-    decision = gate.decide(spec, ["onnx-int8"], [item], item.score.accuracy, None, trained.splits)
-    assert not decision.kept
-    assert said in decision.refused["onnx-int8"]
-    assert said in decision.reason
-
-
-def test_a_slow_runtime_tried_on_fewer_and_harder_frames_is_judged_on_those(trained: Trained) -> None:
-    hard = RuntimeCheck(accuracy=0.78, best_accuracy=0.785, samples=256, golden_error=0.0)
-    item = _verified(trained, runtimes={"tflite-legacy": hard})
-    assert item.score.accuracy > 0.9
-    decision = gate.decide(GateSpec(min_accuracy=0.5), ["onnx-int8"], [item], item.score.accuracy, None, trained.splits)
-    assert not decision.refused
-
-
-def test_a_file_much_worse_than_its_network_is_left_out_and_the_other_kept(trained: Trained) -> None:
-    onnx, tflite = _verified(trained), _verified(trained, "tflite-int8")
-    bad = replace(onnx, score=replace(onnx.score, accuracy=onnx.score.accuracy - 0.05))
-    decision = gate.decide(
-        GateSpec(min_accuracy=0.5), ["onnx-int8", "tflite-int8"], [bad, tflite], tflite.score.accuracy, None, trained.splits
-    )
-    assert [item.artifact.target for item in decision.kept] == ["tflite-int8"]
-    assert "gate.max_accuracy_drop" in decision.refused["onnx-int8"]
-    assert decision.reason == ""
 
 
 def test_a_refused_version_takes_no_number_and_a_job_given_its_folder_again_repeats_no_epoch(trained: Trained) -> None:
@@ -289,10 +242,13 @@ def test_a_refused_version_takes_no_number_and_a_job_given_its_folder_again_repe
         folder=trained.folder,
         reserve=reserve,
         champion=trained.champion(),
-        progress=lambda stage, fraction, line: told.append(line),
+        progress=lambda stage, fraction, line, step=None: told.append(line),
     )
     assert isinstance(result, Rejected)
-    assert "does not reach the champion's" in result.reason
-    assert result.report["champion"] == {"version": 6, "accuracy": pytest.approx(0.9, abs=0.1)}
+    assert "does not reach the champion" in result.reason
+    champion = result.report["champion"]
+    assert isinstance(champion, dict)
+    assert (champion["version"], champion["accuracy"]) == (6, pytest.approx(0.9, abs=0.1))
+    assert champion["verdict"] == result.reason
     assert not any(line.startswith("epoch") for line in told)
     assert any(line.startswith("champion version 6 (onnx-int8)") for line in told)

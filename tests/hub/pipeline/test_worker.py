@@ -19,6 +19,7 @@ from cloud_hub.core.errors import Exhausted, NotFound
 from cloud_hub.core.model import Job, JobState, Principal, Role
 from cloud_hub.services.datasets import DatasetService, NewSample
 from cloud_hub.services.registry import CHAMPION, RegistryService
+from cloud_hub.services.reports import ReportService
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
 from edge_agent.core.clock import SystemClock
@@ -35,7 +36,7 @@ SPEC = {
     "student": {"width": 8, "epochs": 3},
     "train": {"augment": [], "batch_size": 32},
     "targets": ["onnx-int8"],
-    "gate": {"min_accuracy": 0.2, "max_accuracy_drop": 0.2, "max_output_error": 1.0},
+    "gate": {"bound": 0.2, "max_drop": 0.2, "max_output_error": 1.0},
 }
 
 
@@ -46,6 +47,7 @@ class Hub:
     training: TrainingService
     registry: RegistryService
     datasets: DatasetService
+    reports: ReportService
 
     def queue(self, **changes: object) -> Job:
         self.training.put_spec(ADMIN, yaml.safe_dump({**SPEC, **changes}))
@@ -63,6 +65,9 @@ class Hub:
         _, errors = process.communicate(timeout=150)
         assert process.returncode == 0, errors.decode()
         return self.training.job(job.id)
+
+    def report(self, job: Job) -> bytes:
+        return b"".join(self.reports.of_job(ADMIN, job.id))
 
     def said(self, job: Job) -> list[str]:
         return [line.text for line in self.training.lines(job.id)]
@@ -84,10 +89,12 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         training=TrainingService(database, clock, config.training),
         registry=RegistryService(database, artifacts, clock),
         datasets=DatasetService(database, artifacts, clock),
+        reports=ReportService(database, artifacts),
     )
     hub.datasets.create(ADMIN, "digits", LABELS)
     items = [
-        NewSample(dataset="digits", image=one.image, label=one.label, source=one.source, name=one.name) for one in digits(400)
+        NewSample(dataset="digits", content=one.content, label=one.label, source=one.source, name=one.name)
+        for one in digits(400)
     ]
     assert hub.datasets.import_samples(ADMIN, items).added == 400
     yield hub
@@ -108,9 +115,11 @@ def test_a_job_publishes_a_version_and_a_better_champion_stops_the_next(hub: Hub
     hub.registry.set_alias(ADMIN, MODEL, CHAMPION, 1)
     refused = hub.work(hub.queue(gate={**SPEC["gate"], "min_gain": 0.5}))  # type: ignore[dict-item]
     assert refused.state is JobState.REJECTED
-    assert "champion's: version 1 has" in refused.reason
+    assert "does not reach the champion, version 1" in refused.reason
     with pytest.raises(NotFound):
         hub.registry.get(ADMIN, MODEL, 2)
+    assert b"passes the gate" in hub.report(job) and b"digits" in hub.report(job)
+    assert b"does not reach the champion, version 1" in hub.report(refused)
 
 
 def test_a_killed_job_goes_on_after_its_last_whole_epoch(hub: Hub) -> None:
@@ -150,7 +159,7 @@ def test_a_stopped_hub_takes_its_job_with_it_and_the_job_stays_to_be_resumed(hub
     process.communicate(timeout=60)
     assert process.returncode == 3
     assert hub.training.job(job.id).state is JobState.RUNNING
-    assert (hub.config.data_dir / "work" / job.id / "teacher.safetensors").exists()
+    assert (hub.config.data_dir / "work" / job.id / "teacher-0.safetensors").exists()
 
 
 def test_a_job_whose_hub_was_killed_ends_by_itself_and_stays_to_be_resumed(hub: Hub) -> None:
@@ -174,7 +183,7 @@ def test_a_job_whose_hub_was_killed_ends_by_itself_and_stays_to_be_resumed(hub: 
 def test_unusable_data_fails_the_job_with_the_report(hub: Hub) -> None:
     job = hub.work(hub.queue(data={"dataset": "digits", "min_samples": 1000}))
     assert job.state is JobState.FAILED
-    assert "400 usable images, data.min_samples is 1000" in job.reason
+    assert "400 usable samples, data.min_samples is 1000" in job.reason
 
 
 def test_a_job_that_is_not_running_is_refused(hub: Hub) -> None:

@@ -1,0 +1,45 @@
+"""One connection to a Ray cluster."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cloud_hub.core.errors import Unavailable
+from edge_agent.core import phone_home
+
+log = logging.getLogger(__name__)
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+
+
+@contextmanager
+def cluster(address: str, cpus: int) -> Iterator[None]:
+    """Connected to the cluster at ``address``, or to one of our own on this machine with so many workers where it is empty.
+
+    One that was there already, of this process, is used as it is. Raises Unavailable naming the address.
+    """
+    phone_home.forbid()
+    os.environ.update(_QUIET)
+    import ray  # noqa: PLC0415  # late: seconds, and the extra may not be installed
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        else:
+            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise Unavailable(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
