@@ -72,7 +72,8 @@ def prepare(folder: Path, blobs: list[bytes]) -> tuple[Authority, Issued, list[B
             artifact_digest=services.artifacts.put(data),
             artifact_size_bytes=len(data),
             golden_digest=services.artifacts.put(b"-"),
-            accuracy=1.0,
+            score=1.0,
+            metric="accuracy",
             latency_p50_ms=1.0,
             output_error=0.0,
         )

@@ -8,19 +8,12 @@ from pathlib import Path
 
 import torch
 
-from cloud_hub.core.spec import NetworkSpec
-from cloud_hub.pipeline.models import build
+from cloud_hub.pipeline.tasks.image_classification import NetworkSpec
+from cloud_hub.pipeline.tasks.image_classification.network import build
 from protos.contract.ids import ModelName, digest_of
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.inputs import ImageInput, Layout
+from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precision
+from protos.contract.outputs import Classification
 
 CLASSES = 12
 
@@ -72,9 +65,7 @@ def manifest_for(
         artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
         format=format,
         precision=Precision.FP32,
-        preprocess=PreprocessSpec(
-            width=side, height=side, channels=3, layout=layout, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
-        ),
-        classification=ClassificationSpec(labels=tuple(f"class-{i}" for i in range(CLASSES))),
+        input=ImageInput(width=side, height=side, channels=3, layout=layout, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        output=Classification(labels=tuple(f"class-{i}" for i in range(CLASSES))),
         golden=GoldenRef(blob=Blob(digest=digest_of(golden), size_bytes=len(golden)), tolerance=1e-3),
     )

@@ -10,20 +10,14 @@ from cloud_hub.app import setup
 from cloud_hub.app.bootstrap import make_services
 from cloud_hub.core import config as configuration
 from cloud_hub.core.model import Baseline, ModelVersion, Principal, Role, Rollout, Variant
+from cloud_hub.rpc.services import Services
 from cloud_hub.services.registry import PublishedVersion
 from edge_agent.core.clock import SystemClock
 from protos.contract import codec
 from protos.contract.ids import digest_of, model_name
-from protos.contract.manifest import (
-    Blob,
-    ClassificationSpec,
-    Format,
-    GoldenRef,
-    Layout,
-    Manifest,
-    Precision,
-    PreprocessSpec,
-)
+from protos.contract.inputs import ImageInput, Layout
+from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precision
+from protos.contract.outputs import Classification
 from scripts.demonstration.processes import Hubctl, Programs, free_port, write_yaml
 
 START_S = 60.0
@@ -63,6 +57,11 @@ class ServingHub:
         self._programs.stop()
 
     @property
+    def services(self) -> Services:
+        """Of the same database, in this process."""
+        return self._services
+
+    @property
     def pid(self) -> int:
         return self._programs.running["hub"].pid
 
@@ -87,7 +86,8 @@ class ServingHub:
             artifact_digest=digest_of(model),
             artifact_size_bytes=len(model),
             golden_digest=digest_of(golden),
-            accuracy=0.9,
+            score=0.9,
+            metric="accuracy",
             latency_p50_ms=1.0,
             output_error=0.0,
         )
@@ -138,7 +138,7 @@ def _manifest(number: int, model: bytes, golden: bytes) -> Manifest:
         artifact=Blob(digest=digest_of(model), size_bytes=len(model)),
         format=Format.ONNX,
         precision=Precision.FP32,
-        preprocess=PreprocessSpec(width=8, height=8, channels=3, layout=Layout.NCHW, mean=(0.5,) * 3, std=(0.5,) * 3),
-        classification=ClassificationSpec(labels=LABELS, min_confidence=0.5),
+        input=ImageInput(width=8, height=8, channels=3, layout=Layout.NCHW, mean=(0.5,) * 3, std=(0.5,) * 3),
+        output=Classification(labels=LABELS, min_confidence=0.5),
         golden=GoldenRef(blob=Blob(digest=digest_of(golden), size_bytes=len(golden)), tolerance=0.1),
     )

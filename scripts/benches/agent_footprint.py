@@ -67,7 +67,7 @@ def _install(home: Path) -> Path:
     model = onnx_network(side=SIDE, width=24)
     draft = manifest_for(model, side=SIDE)
     runtime = runtimes.load(draft.format, model, 1)
-    expected = codec.encode_golden(golden.make([np.zeros((SIDE, SIDE, 3), np.uint8)], runtime, draft.preprocess))
+    expected = codec.encode_golden(golden.make([np.zeros((SIDE, SIDE, 3), np.uint8)], runtime, draft.input))
     manifest = codec.encode_manifest(manifest_for(model, side=SIDE, golden=expected))
     slots = Slots(home / "data" / "models")
     slot = slots.other()

@@ -21,12 +21,12 @@ from edge_agent.app.perceive import Active, Perceiver
 from edge_agent.core.budget import Budget
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.config import CaptureConfig, SpoolConfig
-from edge_agent.core.model import Frame
+from edge_agent.core.model import Observation
 from edge_agent.core.ports import Runtime
 from edge_agent.decide.policy import Policy
 from edge_agent.decide.store import CaptureFolder
 from edge_agent.infer import runtimes
-from edge_agent.infer.classifier import Classifier
+from edge_agent.infer.model import Model
 from edge_agent.infer.preprocess import preprocess
 from edge_agent.infer.remote import RemoteRuntime
 from edge_agent.spool.sqlite import SqliteSpool
@@ -58,9 +58,9 @@ def _run(folder: Path, rounds: int, count: int, width: int, aim: str) -> None:
     remote = RemoteRuntime(manifest, path)
     perceiver.swap(_active(manifest, remote))
     bare = runtimes.load(manifest.format, model, 1)
-    tensors = [preprocess(frame, manifest.preprocess) for frame in pixels]
+    tensors = [preprocess(frame, manifest.input) for frame in pixels]
     now = datetime.now(UTC)
-    frames = [Frame(pixels=p, captured_at=now, source="bench") for p in pixels]
+    frames = [Observation(content=p, captured_at=now, source="bench") for p in pixels]
 
     def reference() -> float:
         started = time.perf_counter()
@@ -93,11 +93,11 @@ def _run(folder: Path, rounds: int, count: int, width: int, aim: str) -> None:
 
 
 def _active(manifest: Manifest, runtime: Runtime) -> Active:
-    classifier = Classifier(manifest, runtime)
+    classifier = Model(manifest, runtime)
     capture = CaptureConfig(control_rate=0.0)
     digest = manifest.artifact.digest
-    policy = Policy(manifest.classification, capture, Random(0), Budget(0, SystemClock()), model=digest)
-    return Active(digest=digest, classifier=classifier, policy=policy, meter=Meter())
+    policy = Policy(manifest.output, capture, Random(0), Budget(0, SystemClock()), model=digest)
+    return Active(digest=digest, loaded=classifier, policy=policy, meter=Meter())
 
 
 if __name__ == "__main__":

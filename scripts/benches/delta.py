@@ -16,16 +16,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 import zstandard
 
-from cloud_hub.core.spec import TrainingSpec, parse
+from cloud_hub.core.spec import parse
 from cloud_hub.delta import patch, tensors
-from cloud_hub.pipeline import data, export, models, train
+from cloud_hub.pipeline import export, train
+from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import Checkpoint
-from cloud_hub.pipeline.data import Split, Splits
-from cloud_hub.pipeline.models import Input, Network
+from cloud_hub.pipeline.data import Splits
+from cloud_hub.pipeline.task import Task
+from cloud_hub.pipeline.tasks.image_classification.network import Network
 from scripts.benches._figures import figure
 from scripts.benches._undelta import TOOLS, available
 from scripts.benches.quantized import _digits, _signs, _tell
@@ -58,25 +62,26 @@ def main() -> None:
     quick = parser.parse_args().quick
     spec = parse(SPEC.replace("EPOCHS", "3" if quick else "12").replace("STAGES", "3" if quick else "4"))
     samples = list(_signs() or _digits())[:: 3 if quick else 1]
-    splits = data.load(spec, tuple(sorted({sample.label for sample in samples})), samples)
+    task = tasks.make(spec)
+    splits = task.load(tuple(sorted({sample.label for sample in samples})), samples)
     with tempfile.TemporaryDirectory(prefix="bench-delta-") as name:
-        changes = _changes(spec, splits, Path(name))
+        changes = _changes(task, splits, Path(name))
         for change in changes:
             _sizes(change)
         _costs(next(change for change in changes if change.name == "fine-tune, onnx-int8"), Path(name))
         _costs(next(change for change in changes if change.name == "last layer, onnx-fp32"), Path(name))
 
 
-def _changes(spec: TrainingSpec, splits: Splits, folder: Path) -> list[Change]:
-    half = replace(splits, train=_every(splits.train, 2))
-    base = _trained(_new(spec, splits, seed=0), half, spec, folder / "base")
+def _changes(task: Task, splits: Splits, folder: Path) -> list[Change]:
+    half = replace(splits, train=splits.train.take(np.arange(0, len(splits.train), 2)), calibration=splits.calibration // 2)
+    base = _trained(task, _new(task, splits, seed=0), half, folder / "base")
     networks = {
-        "full retrain": _trained(_new(spec, splits, seed=1), splits, spec, folder / "retrain"),
-        "fine-tune": _tuned(base, splits, spec, folder / "tuned"),
-        "last layer": _last_layer(base, splits),
+        "full retrain": _trained(task, _new(task, splits, seed=1), splits, folder / "retrain"),
+        "fine-tune": _tuned(task, base, splits, folder / "tuned"),
+        "last layer": _last_layer(task, base, splits),
     }
-    before = _files(base, splits, spec, folder)
-    after = {name: _files(network, splits, spec, folder) for name, network in networks.items()}
+    before = _files(task, base, splits, folder)
+    after = {name: _files(task, network, splits, folder) for name, network in networks.items()}
     return [
         Change(name=f"{update}, {target}", base=before[target], target=made[target])
         for update, made in after.items()
@@ -84,32 +89,33 @@ def _changes(spec: TrainingSpec, splits: Splits, folder: Path) -> list[Change]:
     ]
 
 
-def _new(spec: TrainingSpec, splits: Splits, *, seed: int) -> Network:
-    return models.build(spec.student, channels=3, side=32, classes=len(splits.labels), seed=seed)
+def _new(task: Task, splits: Splits, *, seed: int) -> Network:
+    seeded = replace(task.spec, train=replace(task.spec.train, seed=seed))
+    return cast(Network, tasks.make(seeded).network(task.spec.student, splits))
 
 
-def _trained(network: Network, splits: Splits, spec: TrainingSpec, folder: Path) -> Network:
-    loss = train.cross_entropy(spec.train)
-    checkpoint = Checkpoint(folder, "bench")
-    train.fit(network, splits, spec.train, epochs=spec.student.epochs, loss=loss, checkpoint=checkpoint, tell=_tell)
+def _trained(task: Task, network: Network, splits: Splits, folder: Path) -> Network:
+    epochs, loss = task.spec.student.epochs, task.loss(splits)
+    train.fit(task, network, splits, epochs=epochs, loss=loss, checkpoint=Checkpoint(folder, "bench"), tell=_tell)
     return network
 
 
-def _tuned(base: Network, splits: Splits, spec: TrainingSpec, folder: Path) -> Network:
+def _tuned(task: Task, base: Network, splits: Splits, folder: Path) -> Network:
     """All layers go on with all samples, at a tenth of the rate, for a third of the epochs."""
+    spec = task.spec
     slow = replace(spec.train, lr=spec.train.lr / 10)
     short = replace(spec, train=slow, student=replace(spec.student, epochs=max(1, spec.student.epochs // 3)))
-    return _trained(copy.deepcopy(base), splits, short, folder)
+    return _trained(tasks.make(short), copy.deepcopy(base), splits, folder)
 
 
-def _last_layer(base: Network, splits: Splits) -> Network:
+def _last_layer(task: Task, base: Network, splits: Splits) -> Network:
     """The features stay as they are, batch norm included."""
     network = copy.deepcopy(base).eval()
-    tensors_of = Input(splits.mean, splits.std)
+    feeder = task.feeder(splits)
     with torch.inference_mode():
-        light = tensors_of.light(torch.from_numpy(splits.train.frames))
-        features = torch.cat([network.pool(network.features(tensors_of(part))).flatten(1) for part in light.split(256)])
-    features, labels = features.clone(), torch.from_numpy(splits.train.labels)
+        light = feeder.light(torch.from_numpy(splits.train.inputs))
+        features = torch.cat([network.pool(network.features(feeder(part))).flatten(1) for part in light.split(256)])
+    features, labels = features.clone(), torch.from_numpy(splits.train.targets)
     optimizer = torch.optim.Adam(network.head.parameters(), lr=1e-3)
     for _ in range(_HEAD_STEPS):
         optimizer.zero_grad()
@@ -118,12 +124,8 @@ def _last_layer(base: Network, splits: Splits) -> Network:
     return network
 
 
-def _every(split: Split, step: int) -> Split:
-    return replace(split, frames=split.frames[::step], labels=split.labels[::step])
-
-
-def _files(network: Network, splits: Splits, spec: TrainingSpec, folder: Path) -> Mapping[str, bytes]:
-    return {made.target: made.data for made in export.export(network, splits, spec.targets, folder, _tell)}
+def _files(task: Task, network: Network, splits: Splits, folder: Path) -> Mapping[str, bytes]:
+    return {made.target: made.data for made in export.export(network, splits, task.spec.targets, folder, _tell)}
 
 
 def _sizes(change: Change) -> None:

@@ -142,7 +142,8 @@ def publish(db: Database) -> None:
         artifact_digest=ids.digest_of(b"artifact"),
         artifact_size_bytes=8,
         golden_digest=ids.digest_of(b"golden"),
-        accuracy=0.98,
+        score=0.98,
+        metric="accuracy",
         latency_p50_ms=1.0,
         output_error=0.01,
     )

@@ -21,7 +21,8 @@ from edge_agent.core.ports import Runtime
 from edge_agent.infer import jail
 from edge_agent.infer.remote import RemoteRuntime
 from edge_agent.infer.runtimes import load
-from protos.contract.manifest import Format, Layout, Manifest
+from protos.contract.inputs import Layout
+from protos.contract.manifest import Format, Manifest
 from scripts.benches._figures import figure
 from scripts.benches._networks import manifest_for, onnx_network, tflite_network
 
@@ -60,7 +61,7 @@ def _measure(name: str, manifest: Manifest, path: Path, *, rounds: int) -> None:
     here = load(manifest.format, path.read_bytes(), 1)
     remote = RemoteRuntime(manifest, path)
     try:
-        tensor = np.random.default_rng(0).normal(0, 1, manifest.preprocess.shape).astype(np.float32)
+        tensor = np.random.default_rng(0).normal(0, 1, manifest.input.shape).astype(np.float32)
         ours, bare = _in_turns(remote, here, tensor, rounds)
         for share in (50, 95):
             far, near = (float(np.percentile(times, share)) for times in (ours, bare))

@@ -19,17 +19,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
-from cloud_hub.core.spec import TrainingSpec, parse
-from cloud_hub.pipeline import data, export, models, train
+from cloud_hub.core.spec import parse
+from cloud_hub.pipeline import export, train
+from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import Checkpoint
 from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact
-from cloud_hub.pipeline.models import Input
+from cloud_hub.pipeline.task import Task
 from cloud_hub.pipeline.verify import run
 from edge_agent.core.ports import Runtime
-from edge_agent.infer.preprocess import preprocess
+from edge_agent.infer.inputs import tensor_of
 from edge_agent.infer.runtimes import available, load
 from protos.contract.ids import digest_of
 from scripts.benches._figures import figure
@@ -55,24 +57,26 @@ def main() -> None:
     spec = parse(SPEC.replace("EPOCHS", "3" if quick else "8"))
     samples = list(_signs() or _digits())
     labels = tuple(sorted({sample.label for sample in samples}))
-    splits = data.load(spec, labels, samples[:: 3 if quick else 1])
+    task = tasks.make(spec)
+    splits = task.load(labels, samples[:: 3 if quick else 1])
     with tempfile.TemporaryDirectory() as folder:
-        network, artifacts = _make(spec, splits, Path(folder))
-    reference = models.predict(network, Input(splits.mean, splits.std), splits.test.frames)
+        network, artifacts = _make(task, splits, Path(folder))
+    reference = tasks.predict(network, task.feeder(splits), splits.test.inputs)
     files = {artifact.target: artifact for artifact in artifacts}
     for runtime in available():
         kind = "onnx" if runtime == "onnx" else "tflite"
         _compare(runtime, files[f"{kind}-fp32"], files[f"{kind}-int8"], splits, reference, rounds=60 if quick else 400)
 
 
-def _make(spec: TrainingSpec, splits: Splits, folder: Path) -> tuple[models.Network, tuple[Artifact, ...]]:
-    network = models.build(spec.student, channels=3, side=96, classes=len(splits.labels), seed=0)
+def _make(task: Task, splits: Splits, folder: Path) -> tuple[nn.Module, tuple[Artifact, ...]]:
+    spec = task.spec
+    network = task.network(spec.student, splits)
     train.fit(
+        task,
         network,
         splits,
-        spec.train,
         epochs=spec.student.epochs,
-        loss=train.cross_entropy(spec.train),
+        loss=task.loss(splits),
         checkpoint=Checkpoint(folder / "network", "bench"),
         tell=_tell,
     )
@@ -85,15 +89,15 @@ def _compare(
     """Figures of one runtime, int8 with fp32 as the reference."""
     test = splits.test
     loaded = {artifact.target: load(artifact.format, artifact.data, 1, runtime) for artifact in (full, small)}
-    spec = splits.preprocess(full.layout)
-    fast, slow = _latencies([loaded[small.target], loaded[full.target]], preprocess(test.frames[0], spec), rounds)
+    spec = splits.input_for(full.layout)
+    fast, slow = _latencies([loaded[small.target], loaded[full.target]], tensor_of(test.contents[0], spec), rounds)
     name = f"{runtime}, int8 against fp32"
     figure(
         BENCH, f"{name}: speed (p50, 1 thread)", 1 / fast * 1e3, "inferences/s", reference=1e3 / slow, aim=LATENCY_AIM[runtime]
     )
     figure(BENCH, f"{name}: file", len(small.data), "bytes", reference=len(full.data), aim="<= 0.35")
-    logits = {target: run(one, test.frames, spec) for target, one in loaded.items()}
-    right = {target: float((each.argmax(1) == test.labels).mean()) for target, each in logits.items()}
+    logits = {target: run(one, test.contents, spec) for target, one in loaded.items()}
+    right = {target: float((each.argmax(1) == test.targets).mean()) for target, each in logits.items()}
     figure(BENCH, f"{name}: accuracy", right[small.target], "share", reference=right[full.target], aim=">= 0.98")
     error = float(np.linalg.norm(logits[small.target] - reference) / np.linalg.norm(reference))
     figure(BENCH, f"{name}: output error", error, "of |logits|", aim="<= 0.1")
@@ -141,7 +145,7 @@ def _digits() -> Iterator[RawSample]:
 
 def _sample(image: bytes, label: str, source: str) -> RawSample:
     digest = digest_of(image)
-    return RawSample(id=digest, digest=digest, image=image, label=label, source=source)
+    return RawSample(id=digest, digest=digest, content=image, label=label, source=source)
 
 
 def _tell(fraction: float, line: str) -> None:

@@ -151,7 +151,7 @@ def _publish(services: Services, network: bytes, number: int) -> ModelVersion:
     artifact = model.SerializeToString()
     draft = manifest_for(artifact, side=SIDE)
     frames = [np.zeros((SIDE, SIDE, 3), np.uint8)]
-    expected = codec.encode_golden(golden.make(frames, runtimes.load(draft.format, artifact, 1), draft.preprocess))
+    expected = codec.encode_golden(golden.make(frames, runtimes.load(draft.format, artifact, 1), draft.input))
     version = services.registry.reserve(draft.name)
     manifest = codec.encode_manifest(replace(manifest_for(artifact, side=SIDE, golden=expected), version=version))
     for blob in (manifest, artifact, expected):
@@ -163,12 +163,13 @@ def _publish(services: Services, network: bytes, number: int) -> ModelVersion:
         artifact_digest=digest_of(artifact),
         artifact_size_bytes=len(artifact),
         golden_digest=digest_of(expected),
-        accuracy=0.9,
+        score=0.9,
+        metric="accuracy",
         latency_p50_ms=1.0,
         output_error=0.0,
     )
     share = (1 / CLASSES,) * CLASSES
-    labels = draft.classification.labels
+    labels = draft.output.labels
     return services.registry.publish(
         PublishedVersion(
             name=draft.name,

@@ -261,7 +261,8 @@ class Demo:
         for variant in self.hubctl("model", "get", self.model, "--version", job["published_version"])["variants"]:
             self.timeline.say(
                 "verify",
-                f"{variant['target']:<12} accuracy {variant['accuracy']:.3f}  {variant['artifact_size_bytes'] / 1000:7.1f} kB"
+                f"{variant['target']:<12} {variant['metric']} {variant['score']:.3f}"
+                f"  {variant['artifact_size_bytes'] / 1000:7.1f} kB"
                 f"  p50 {variant['latency_p50_ms']:.3f} ms  output error {variant['output_error']:.3f}",
             )
         return job
@@ -315,7 +316,7 @@ class Demo:
                 "preprocess": {"width": side, "height": side, "channels": self.scene.channels},
                 **self.scene.effort,
                 "targets": ["onnx-int8", "tflite-int8", "onnx-fp32", "tflite-fp32"],
-                "gate": {"min_accuracy": self.scene.min_accuracy},
+                "gate": {"bound": self.scene.bound, "when_unsure": "promote"},  # few samples, and a scene that has changed
                 "triggers": {"drift": True, "min_new_labels": int(len(self.scene.adapt) * ENOUGH_LABELS)},
                 "deploy": {"auto": True, "selector": {"site": "demo"}, "canary": 1, "soak_s": 2},
             },

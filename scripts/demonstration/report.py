@@ -124,7 +124,7 @@ def _variants(demo: "Demo") -> list[tuple[str, ...]]:
             variant["target"],
             f"{int(variant['artifact_size_bytes']) / 1000:.1f} kB",
             f"{variant['latency_p50_ms']:.3f} ms",
-            f"{variant['accuracy']:.3f}",
+            f"{variant['score']:.3f}",
             f"{variant['output_error']:.3f}",
         )
         for version in sorted(demo.facts["versions"], key=lambda v: v["version"])

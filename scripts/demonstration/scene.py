@@ -30,7 +30,7 @@ class Scene:
     name: str
     side: int  # pixels of the model's input
     channels: int
-    min_accuracy: float  # of the gate; beyond it the champion is the yardstick
+    bound: float  # of the gate; beyond it the champion is the yardstick
     effort: Mapping[str, Mapping[str, int]]  # sections of the training specification; empty: the defaults
     train: tuple[Picture, ...]
     day: tuple[Picture, ...]  # never in train
@@ -72,7 +72,7 @@ def digits(seed: int = 0) -> Scene:
         name="digits",
         side=32,
         channels=1,
-        min_accuracy=0.9,
+        bound=0.9,
         effort=_EASY,
         train=train,
         day=day,
@@ -93,7 +93,7 @@ def folder(path: Path, seed: int = 0) -> Scene:
         name=path.name.lower().replace("_", "-"),
         side=32,
         channels=channels,
-        min_accuracy=0.5,
+        bound=0.5,
         effort={},
         train=train,
         day=day,

@@ -218,7 +218,7 @@ class SimulatedDevice:
             else:
                 does = self._conditions.of(running.version)
                 if owed >= 1:
-                    labels, threshold = len(manifest.classification.labels), manifest.classification.min_confidence
+                    labels, threshold = len(manifest.output.labels), manifest.output.min_confidence
                     digest, at = running.manifest_digest, self._clock.now()
                     self._send(*self.told.readings(int(owed), digest, labels, threshold, does, at, over_s))
                     owed -= int(owed)

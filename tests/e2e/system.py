@@ -245,7 +245,8 @@ class System:
             artifact_digest=manifest.artifact.digest,
             artifact_size_bytes=manifest.artifact.size_bytes,
             golden_digest=manifest.golden.blob.digest,
-            accuracy=0.9,
+            score=0.9,
+            metric="accuracy",
             latency_p50_ms=1.0,
             output_error=0.0,
         )
