@@ -1,7 +1,6 @@
 """Rows of tables -> samples, each column of numbers or of categories throughout."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ from cloud_hub.app.hubctl.imports.piece import SPLITS, Piece, Refusals
 from cloud_hub.app.hubctl.imports.table import MISSING, Line, Table
 from cloud_hub.app.hubctl.imports.times import Clock, to_ms
 from protos.contract.errors import InvalidValue
-from protos.contract.samples import Cell, encode_row, encode_text
+from protos.contract.samples import Cell, cell_of, encode_row, encode_text, named
 
 _NUMBERS = 0.99  # of the cells that are there: a column with a few typing errors is still one of numbers
 
@@ -117,7 +116,7 @@ class RowSource:
         for name in self._content:
             cell = line.cells[self._place[name]]
             if cell.lower() not in self._missing:
-                row[name] = _number(cell) if name in self._numeric else cell
+                row[name] = _number(cell) if name in self._numeric else _text(cell)
         return encode_row(row)
 
     def _label(self, cells: Sequence[str]) -> str:
@@ -133,9 +132,12 @@ class RowSource:
 
 
 def _number(cell: str) -> float | None:
-    """Also with a decimal comma. Infinity is none."""
-    try:
-        value = float(cell.replace(",", ".") if cell.count(",") == 1 and "." not in cell else cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and abs(value) < 1e30 else None
+    """As a device reads it from a table of its own, and with a decimal comma, which devices take for a text."""
+    value = cell_of(cell.replace(",", ".") if cell.count(",") == 1 and "." not in cell else cell)
+    return value if isinstance(value, float) else None
+
+
+def _text(cell: str) -> str | None:
+    """A category as a device would read it from a table of its own."""
+    value = cell_of(cell)
+    return named(value) if isinstance(value, float) else value
