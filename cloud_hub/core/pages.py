@@ -1,7 +1,7 @@
 """Listings in pages: how far one goes is a row's number, which clients hand back without looking at it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from cloud_hub.core.errors import Invalid
@@ -42,3 +42,13 @@ def cut(rows: Sequence[tuple[int, T]], page: Page) -> tuple[list[T], str]:
     """Of up to one row too many, each with its number: those of the page, and the token of the next one, empty at the end."""
     following = str(rows[page.size - 1][0]) if len(rows) > page.size else ""
     return [row for _, row in rows[: page.size]], following
+
+
+def within(rows: Sequence[tuple[int, T]], page: Page, weight: Callable[[T], int], most: int) -> Page:
+    """The page made so small that its rows weigh ``most`` together at most; one row it always holds."""
+    total = 0
+    for count, (_, row) in enumerate(rows[: page.size]):
+        total += weight(row)
+        if total > most and count:
+            return replace(page, size=count)
+    return page

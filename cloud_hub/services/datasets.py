@@ -32,6 +32,7 @@ from protos.contract.inputs import SampleKind
 
 log = logging.getLogger(__name__)
 
+MAX_PAGE_LABELS = 1 << 20  # characters: a label of traffic is tens of kilobytes, and a message has a limit
 GROUP_SAMPLES = 64  # of an import in one transaction
 MAX_COLUMNS = 512  # channels or columns that are noted
 
@@ -192,7 +193,7 @@ class DatasetService:
             known(tx, who.tenant, dataset)
             find = partial(store.page, tx, who.tenant, dataset, labelled=labelled, device=device, origin=origin, label=label)
             rows = find(after=after, limit=page.size + 1)
-        return pages.cut(rows, page)
+        return pages.cut(rows, pages.within(rows, page, lambda sample: len(sample.label or ""), MAX_PAGE_LABELS))
 
     def get_sample(self, who: Principal, id: str) -> tuple[Sample, bytes]:
         """With its content. Raises NotFound."""

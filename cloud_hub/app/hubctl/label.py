@@ -16,7 +16,7 @@ from protos.v1 import datasets_pb2 as pb
 
 app = typer.Typer(help="Labels that come later.")
 
-_AT_ONCE = 2000
+_AT_ONCE = 100  # a label may have 64 KB, a message 8 MB
 _TIMEOUT_S = 120.0
 _KEYS = ("sample_id", "digest", "name", "captured_at")
 

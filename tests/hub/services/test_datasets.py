@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cloud_hub.core import pages
 from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
 from cloud_hub.core.model import Principal, Role
 from cloud_hub.core.pages import Page
@@ -248,3 +249,12 @@ def test_labels_come_in_bounded_parts(datasets: DatasetService, monkeypatch: pyt
     monkeypatch.setattr("cloud_hub.services.labelling.MAX_LABELLED", 2)
     with pytest.raises(Invalid, match="more than 2"):
         datasets.label(ADMIN, [(str(number), "one") for number in range(3)])
+
+
+def test_a_page_of_long_labels_is_shorter_than_was_asked_for() -> None:
+    rows = [(number, "x" * 400) for number in range(7)]
+    page = pages.within(rows, Page(size=6), len, 1000)
+    first, token = pages.cut(rows, page)
+    assert (len(first), token) == (2, "1")
+    assert pages.within(rows[:1], Page(size=6), len, 10).size == 6
+    assert pages.within(rows, Page(size=6), len, 10).size == 1
