@@ -25,7 +25,7 @@ from torch import distributed
 from torch.distributed import run as torchrun
 
 from cloud_hub.core import spec as specs
-from cloud_hub.core.errors import HubError, Invalid
+from cloud_hub.core.errors import Invalid, NotReady
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline import finetune, learn
 from cloud_hub.pipeline import task as tasks
@@ -46,7 +46,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MODULE = "cloud_hub.pipeline.parallel"
 
 
-class Failed(HubError):
+class Failed(NotReady):
     """The processes ended without a result, again and again; the message is the end of what they wrote."""
 
 

@@ -158,7 +158,8 @@ def test_a_version_that_is_worse_only_in_the_dark_stops_by_itself_and_its_wave_g
 
     with fleet.resting():
         challenger = fleet.trained("signs-clean", CHALLENGER, fleet.train)
-    assert challenger.variants[0].score >= champion.variants[0].score, "at home it is no worse: the hub let it through"
+    at_home = champion.variants[0].score, challenger.variants[0].score
+    assert at_home[1] > at_home[0] - 0.06, "at home nobody can surely tell: the hub let it through"
 
     id = fleet.roll_out(challenger, waves=[{"count": len(CANARIES)}], soak_s=SOAK_S, gates=GATES)
     wait_for(lambda: all(fleet.system.runs(camera) == challenger.version for camera in CANARIES), "the first wave", 4 * MINUTES)
