@@ -10,6 +10,7 @@ from cloud_hub.pipeline import learn, parallel
 from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import metadata
 from cloud_hub.pipeline.progress import Cancelled
+from tests.e2e.system import wait_for
 from tests.hub.pipeline.parts import LABELS, digits
 from tests.hub.pipeline.test_train import spec_with
 
@@ -42,7 +43,7 @@ def test_two_processes_train_what_one_would_and_a_cancelled_job_leaves_none_behi
         fit(lesson, splits, tell, step)
     assert told[0].startswith("epoch 1/6") and told[1].startswith("epoch 2/6") and counted
     assert metadata((tmp_path / "teacher-0.safetensors").read_bytes())
-    assert not _alive(str(tmp_path))
+    wait_for(lambda: not _alive(str(tmp_path)), "the end of every process: the kernel ends them one after the other", 10.0)
     made, again = parallel.lesson(tmp_path, "teacher-0")
     assert made.epochs == lesson.epochs and again.fingerprint == splits.fingerprint
     done = learn.alone(made, again, lambda fraction, line: None, parallel.unheard)  # goes on after their second epoch
