@@ -144,6 +144,19 @@ class Checkpoint:
         log.warning("checkpoint cannot be read, training starts again", extra={"path": str(self._path), "error": str(error)})
 
 
+class Unkept(Checkpoint):
+    """Of a training that nobody goes on with: it knows its best weights, and writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def content(self) -> bytes:
+        return b""
+
+    def save(self, state: State, learner: Learner) -> None:
+        """Not kept."""
+
+
 def metadata(content: bytes) -> dict[str, str]:
     """Of a safetensors file: eight bytes of length, then JSON."""
     size = int.from_bytes(content[:8], "little")

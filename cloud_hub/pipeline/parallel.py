@@ -186,7 +186,7 @@ def _give(folder: Path, name: str) -> None:
     group = Group(rank=distributed.get_rank(), world=distributed.get_world_size())
     try:
         given, splits = lesson(folder, name)
-        given.fit(splits, _tell if group.leads else silent, _steps() if group.leads else unheard, group)
+        given.fit(splits, _tell if group.leads else silent, seldom(_say, STEP_S / 2) if group.leads else unheard, group)
     except Invalid as error:
         _say(invalid=str(error))
         raise
@@ -250,17 +250,17 @@ def silent(fraction: float, line: str) -> None:
     """A Tell nobody listens to."""
 
 
-def _steps() -> Step:
-    """Told seldom enough for the job's process, which counts its own time."""
+def seldom(say: Callable[..., None], every_s: float) -> Step:
+    """A Step that passes on what it is told, by name, at most once in ``every_s``."""
     last = [float("-inf")]
 
-    def said(*, epoch: int, epochs: int, step: int, steps: int, loss: Callable[[], float]) -> None:
+    def told(*, epoch: int, epochs: int, step: int, steps: int, loss: Callable[[], float]) -> None:
         now = time.monotonic()
-        if now - last[0] >= STEP_S / 2:
+        if now - last[0] >= every_s:
             last[0] = now
-            _say(epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss())
+            say(epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss())
 
-    return said
+    return told
 
 
 def _die_with_parent() -> None:

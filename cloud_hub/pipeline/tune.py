@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,7 +17,7 @@ from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.core.spec_sections.tuning import Dimension
 from cloud_hub.pipeline import networks, train
-from cloud_hub.pipeline.checkpoint import Checkpoint, Learner, State
+from cloud_hub.pipeline.checkpoint import State, Unkept
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.progress import Stages
 from cloud_hub.pipeline.task import Task
@@ -74,11 +73,11 @@ def _name(spec: TrainingSpec, splits: Splits) -> str:
     return f"settings-{hashlib.sha256(repr(shaped_by).encode()).hexdigest()[:16]}"
 
 
-class _Judge(Checkpoint):
+class _Judge(Unkept):
     """Remembers how good a trial is; nothing of it is kept on the disk."""
 
     def __init__(self, trial: Trial, sign: int) -> None:
-        super().__init__(Path("/nonexistent"), "")
+        super().__init__()
         self._trial, self._sign = trial, sign
 
     def judged(self, state: State, network: nn.Module, value: float, loss: float, *, seconds: float) -> State:
@@ -86,9 +85,6 @@ class _Judge(Checkpoint):
             raise Invalid(f"the metric on the validation split became {value}")
         self._trial.report(self._sign * value, state.epoch)
         return super().judged(state, network, value, loss, seconds=seconds)
-
-    def save(self, state: State, learner: Learner) -> None:
-        """Not kept."""
 
 
 def _try(study: optuna.Study, trial: Trial, task: Task, splits: Splits) -> None:

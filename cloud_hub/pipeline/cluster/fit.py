@@ -8,7 +8,6 @@ go on after the last whole epoch.
 import contextlib
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,7 +156,12 @@ def _work(config: dict[str, Any]) -> None:
         try:
             lesson, splits = parallel.lesson(folder, name)
             if group.leads:
-                lesson.fit(splits, _tell(desk, _checkpoint_path(folder, name)), _steps(desk), group)
+                lesson.fit(
+                    splits,
+                    _tell(desk, _checkpoint_path(folder, name)),
+                    parallel.seldom(lambda **values: desk.say.remote("step", values), STEP_S),
+                    group,
+                )
             else:
                 lesson.fit(splits, parallel.silent, train.unheard, group)
         except Invalid as error:
@@ -174,16 +178,3 @@ def _tell(desk: Any, checkpoint: Path) -> Tell:
         ray.get(desk.say.remote("line", {"fraction": fraction, "line": line}, content))
 
     return tell
-
-
-def _steps(desk: Any) -> Step:
-    last = [float("-inf")]
-
-    def step(*, epoch: int, epochs: int, step: int, steps: int, loss: Callable[[], float]) -> None:
-        now = time.monotonic()
-        if now - last[0] >= STEP_S:
-            last[0] = now
-            values = {"epoch": epoch, "epochs": epochs, "step": step, "steps": steps, "loss": loss()}
-            desk.say.remote("step", values)  # nobody waits for it
-
-    return step

@@ -15,7 +15,7 @@ from cloud_hub.core import spec as specs
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec_sections.tuning import Dimension
 from cloud_hub.pipeline import networks, parallel, train
-from cloud_hub.pipeline.checkpoint import Checkpoint, Learner, State
+from cloud_hub.pipeline.checkpoint import State, Unkept
 from cloud_hub.pipeline.cluster.session import cluster
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.progress import Stages
@@ -57,19 +57,16 @@ def tune(
     return Tuned(spec=specs.changed(task.spec, best), table=(*ranked, *rest))
 
 
-class _Told(Checkpoint):
+class _Told(Unkept):
     """Tells Ray after each epoch; nothing is kept."""
 
     def __init__(self, metric: str, sign: int) -> None:
-        super().__init__(Path("/nonexistent"), "")
+        super().__init__()
         self._metric, self._sign = metric, sign
 
     def judged(self, state: State, network: Any, value: float, loss: float, *, seconds: float) -> State:
         ray_tune.report({self._metric: self._sign * max(value, state.best_value), "epochs": state.epoch + 1})
         return super().judged(state, network, value, loss, seconds=seconds)
-
-    def save(self, state: State, learner: Learner) -> None:
-        """Not kept."""
 
 
 def _trial(settings: Mapping[str, Any], bundle: dict[str, bytes], kept: str) -> None:
