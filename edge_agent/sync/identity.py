@@ -9,11 +9,11 @@ import json
 import logging
 import shutil
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_agent.core.errors import ConfigError
 from edge_agent.core.files import make_folder, sync_folder, write_atomic
@@ -23,6 +23,8 @@ from protos.contract.ids import DeviceId, TenantId
 from protos.contract.telemetry import from_ms, to_ms
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FOLDER = "identity"
 IMAGE_ROOT, DIRECTOR_ROOT = "image-root.json", "director-root.json"
@@ -107,7 +109,7 @@ class Identity:
 
     def credential(self) -> Credential:
         """All of one version, whatever is replaced meanwhile. Raises ConfigError."""
-        return self._read(self.folder.resolve())
+        return self._current(self._read)
 
     def previous(self) -> Credential | None:
         """What the last renewal replaced; None where there was none, or nothing of it is left."""
@@ -122,10 +124,22 @@ class Identity:
     def tls(self, *, previous: bool = False) -> ssl.SSLContext:
         """For a client that proves who it is and trusts the hub's authority only; with ``previous`` by what the last renewal
         replaced, where that is still there. Raises ConfigError."""
-        folder = self.folder.resolve()
         before = self.folder.parent / _STORE / self.receipt().before
         if previous and (before / _NAMES).exists():
-            folder = before
+            return self._tls(before)
+        return self._current(self._tls)
+
+    def _current(self, read: Callable[[Path], T]) -> T:
+        """``read`` of the version in use; once more where that one was replaced and removed while it was read."""
+        while True:
+            folder = self.folder.resolve()
+            try:
+                return read(folder)
+            except ConfigError:
+                if folder == self.folder.resolve():
+                    raise
+
+    def _tls(self, folder: Path) -> ssl.SSLContext:
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
