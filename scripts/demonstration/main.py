@@ -10,7 +10,6 @@ import csv
 import shutil
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from scripts.demonstration import report, scene
 from scripts.demonstration.cameras import Cameras
+from scripts.demonstration.hub import Hub
 from scripts.demonstration.processes import Hubctl, Programs, free_port, write_yaml
 from scripts.demonstration.timeline import StepFailed, Timeline, wait_for
 
@@ -38,6 +38,7 @@ class Demo:
     programs: Programs
     hubctl: Hubctl
     cameras: Cameras
+    hub: Hub
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,7 +61,7 @@ class Demo:
         )
         self.programs.run("hub-init", "cloud-hub", "init", "--config", config)
         self.programs.start("hub", "cloud-hub", "serve", "--config", config)
-        wait_for("the hub's first answer", lambda: self._hub_answers(), timeout_s=60)
+        wait_for("the hub's first answer", self.hub.answers, timeout_s=60)
         self.timeline.say("hub", "gRPC, broker, ingest and scheduler are up; certificate authority made")
         self.hubctl("trust", "init", "--keys", self.folder / "root-keys")
         self.timeline.say("admin", "signed the roots of both TUF repositories with keys that the hub never sees")
@@ -85,7 +86,7 @@ class Demo:
             )
             self.programs.run(f"{device}-enrol", "edge-agent", "enroll", "--ticket", ticket, "--data-dir", home / "data")
             self.programs.start(device, "edge-agent", "run", "--config", config)
-        wait_for("all agents online", lambda: self._online() == len(DEVICES), timeout_s=30)
+        wait_for("all agents online", lambda: self.hub.online() == len(DEVICES), timeout_s=30)
         self.timeline.say("fleet", f"{len(DEVICES)} agents enrolled over one-time tokens and online: {', '.join(DEVICES)}")
 
     def train_first(self) -> None:
@@ -99,11 +100,11 @@ class Demo:
         self.timeline.say("admin", f"imported {done['added']} labelled pictures of {len(self.scene.labels)} classes")
         self.hubctl("spec", "put", "-f", self._spec())
         job = self.hubctl("job", "run", self.model)
-        self.facts["first_job"] = self._follow_job(job["id"])
+        self.facts["first_job"] = self.hub.follow_job(job["id"])
 
     def roll_out_first(self) -> None:
         self.cameras.show("start", self.scene.day)  # probation needs something to look at
-        self._follow_rollout_of(self.facts["first_job"])
+        self.hub.follow_rollout_of(self.facts["first_job"])
 
     def watch_the_day(self) -> None:
         self.cameras.show("day", self.scene.day)
@@ -115,11 +116,11 @@ class Demo:
     def change_the_scene(self) -> None:
         self.cameras.show("changed", self.scene.adapt)
         self.timeline.say("cameras", "the scene changes" + self._how_it_changes())
-        episodes = wait_for("a drift episode", self._episodes, timeout_s=60)
+        episodes = wait_for("a drift episode", self.hub.episodes, timeout_s=60)
         first = episodes[0]  # type: ignore[index]
         self.facts["drift"] = episodes
         self.timeline.say("hub", f"drift on {first['device_id']}: {first['reason']}")
-        alerts = wait_for("the alert of it", lambda: self._alerts("drift"), timeout_s=60)
+        alerts = wait_for("the alert of it", lambda: self.hub.alerts("drift"), timeout_s=60)
         self.timeline.say("alert", f"{alerts[0]['severity']}: {alerts[0]['summary']}")  # type: ignore[index]
 
     def label_until_retraining(self) -> None:
@@ -128,10 +129,10 @@ class Demo:
         job = jobs[0]  # type: ignore[index]
         self.timeline.say("labels", f"{self.facts['labelled']} captured samples labelled through the Datasets API")
         self.timeline.say("hub", f"retraining {job['id']} started by trigger '{job['trigger']}': {job['trigger_detail']}")
-        self.facts["second_job"] = self._follow_job(job["id"])
+        self.facts["second_job"] = self.hub.follow_job(job["id"])
 
     def roll_out_second(self) -> None:
-        self._follow_rollout_of(self.facts["second_job"])
+        self.hub.follow_rollout_of(self.facts["second_job"])
 
     def watch_the_recovery(self) -> None:
         self.cameras.show("after", self.scene.after)
@@ -164,11 +165,11 @@ class Demo:
         rollout = self.hubctl("rollout", "create", "-f", plan)
         self.timeline.say("admin", f"rolls {self.model}:{first} out again, with gates on what the field shows")
         started = time.monotonic()
-        wait_for("the rollout to stop by itself", lambda: self._rollout(rollout["id"])["state"] == "failed", timeout_s=120)
-        self.facts["stopped"] = self._rollout(rollout["id"])
+        wait_for("the rollout to stop by itself", lambda: self.hub.rollout(rollout["id"])["state"] == "failed", timeout_s=120)
+        self.facts["stopped"] = self.hub.rollout(rollout["id"])
         self.facts["stopped_s"] = round(time.monotonic() - started, 1)
         self.timeline.say("gate", f"stopped by itself: {self.facts['stopped']['reason']}")
-        wait_for(f"every device on {self.model}:{second}", lambda: self._running() == {second}, timeout_s=60)
+        wait_for(f"every device on {self.model}:{second}", lambda: self.hub.running() == {second}, timeout_s=60)
         self.timeline.say("rollout", f"all {len(DEVICES)} devices run {self.model}:{second} again")
         self.cameras.pause()
         wait_for("the last telemetry in the store", self._everything_is_stored, timeout_s=40)
@@ -187,45 +188,10 @@ class Demo:
 
     # -- pieces ---------------------------------------------------------------------------------------------------------
 
-    def _hub_answers(self) -> bool:
-        self.programs.check()
-        if not self.hubctl.config.exists():
-            return False
-        try:
-            self.hubctl("device", "list")
-        except StepFailed:
-            return False
-        return True
-
-    def _rollout(self, id: str) -> dict[str, Any]:
-        self.programs.check()
-        found: dict[str, Any] = self.hubctl("rollout", "get", id)
-        return found
-
-    def _running(self) -> set[int]:
-        """Versions that the devices say they run."""
-        self.programs.check()
-        devices = self.hubctl("device", "list")
-        return {int(device["reported"]["model"]["version"]) for device in devices}
-
-    def _online(self) -> int:
-        self.programs.check()
-        return sum(device["presence"] == "online" for device in self.hubctl("device", "list"))
-
     def _everything_is_stored(self) -> bool:
         self.programs.check()
         stored = {int(r["frame_key"]) for r in self.hubctl.rows("telemetry", "query", "--limit", 100_000)}
         return stored >= {shown.key for shown in self.cameras.shown if shown.phase != "start"}
-
-    def _episodes(self) -> list[dict[str, Any]]:
-        self.programs.check()
-        found: list[dict[str, Any]] = self.hubctl("drift", "episodes", "--model", self.model)
-        return found
-
-    def _alerts(self, rule: str) -> list[dict[str, Any]]:
-        self.programs.check()
-        found: list[dict[str, Any]] = self.hubctl("alert", "list", "--all", "--rule", rule)
-        return found
 
     def _label_and_look_for_job(self) -> list[dict[str, Any]]:
         """One round of the annotator's work, then a look whether the trigger has fired."""
@@ -239,65 +205,6 @@ class Demo:
             self.hubctl("sample", "label", "--csv", path)
             self.facts["labelled"] += len(waiting)
         return [job for job in self.hubctl("job", "list") if job["trigger"] == "drift"]
-
-    def _follow_job(self, job_id: str) -> dict[str, Any]:
-        stage, started = "", time.monotonic()
-        while True:
-            self.programs.check()
-            job: dict[str, Any] = self.hubctl("job", "get", job_id)
-            if job["stage"] != stage and job["stage"]:
-                stage = job["stage"]
-                self.timeline.say("training", stage)
-            if job["state"] in ("published", "rejected", "failed", "cancelled"):
-                break
-            if time.monotonic() - started > 420:
-                raise StepFailed(f"job {job_id} is still {job['state']} in stage {stage}")
-            time.sleep(0.5)
-        if job["state"] != "published":
-            raise StepFailed(f"job {job_id} ended {job['state']}: {job['reason']}")
-        self.timeline.say(
-            "training", f"published {self.model}:{job['published_version']} after {time.monotonic() - started:.0f} s"
-        )
-        for variant in self.hubctl("model", "get", self.model, "--version", job["published_version"])["variants"]:
-            self.timeline.say(
-                "verify",
-                f"{variant['target']:<12} {variant['metric']} {variant['score']:.3f}"
-                f"  {variant['artifact_size_bytes'] / 1000:7.1f} kB"
-                f"  p50 {variant['latency_p50_ms']:.3f} ms  output error {variant['output_error']:.3f}",
-            )
-        return job
-
-    def _follow_rollout_of(self, job: dict[str, Any]) -> None:
-        """The one that the job's ``deploy`` section asked for: canary first."""
-        version = job["published_version"]
-
-        def mine() -> list[dict[str, Any]]:
-            return [r for r in self.hubctl("rollout", "list") if r["version"] == version]
-
-        rollouts = wait_for(f"a rollout of {self.model}:{version}", mine, timeout_s=20)
-        self._follow_rollout(rollouts[0]["id"])  # type: ignore[index]
-
-    def _follow_rollout(self, rollout_id: str) -> None:
-        told: Counter[str] = Counter()
-        started = time.monotonic()
-        while True:
-            self.programs.check()
-            rollout = self.hubctl("rollout", "get", rollout_id)
-            for device in rollout["devices"]:
-                line = (
-                    f"wave {device['wave']}  {device['device_id']}: {device['state']} ({device['target']}) {device['reason']}"
-                )
-                if device["state"] in ("committed", "rolled_back", "failed") and not told[line]:
-                    told[line] += 1
-                    self.timeline.say("rollout", line.rstrip())
-            if rollout["state"] not in ("running", "paused"):
-                break
-            if time.monotonic() - started > 90:
-                raise StepFailed(f"rollout {rollout_id} is still in wave {rollout['wave']}")
-            time.sleep(0.5)
-        if rollout["state"] != "succeeded":
-            raise StepFailed(f"rollout {rollout_id} ended {rollout['state']}: {rollout['reason']}")
-        self.timeline.say("rollout", f"{self.model}:{rollout['version']} runs on all {len(rollout['devices'])} devices")
 
     def _until_shown(self, phase: str, frames: int) -> None:
         wait_for(f"{frames} frames of phase {phase}", lambda: self.cameras.count(phase) >= frames, timeout_s=120)
@@ -344,12 +251,15 @@ def main() -> int:
     folder: Path = arguments.out.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    shown = scene.folder(arguments.data) if arguments.data else scene.digits()
+    timeline, programs, hubctl = Timeline(console), Programs(folder), Hubctl(folder / "hub" / "admin" / "hubctl.yaml")
     demo = Demo(
         folder=folder,
-        scene=scene.folder(arguments.data) if arguments.data else scene.digits(),
-        timeline=Timeline(console),
-        programs=Programs(folder),
-        hubctl=Hubctl(folder / "hub" / "admin" / "hubctl.yaml"),
+        scene=shown,
+        timeline=timeline,
+        programs=programs,
+        hubctl=hubctl,
+        hub=Hub(shown.name, programs, hubctl, timeline),
         cameras=Cameras({device: folder / device / "frames" for device in DEVICES}, FPS),
     )
     try:
