@@ -22,7 +22,7 @@ from tests.e2e.system import wait_for
 from tests.hub.rpc.running import ADMIN, RunningHub
 from tests.hub.rpc.test_server import DEADLINE_S
 
-WITHIN_S = 1.0
+WITHIN_S = 5.0  # a fraction of a second on a quiet machine
 GONE = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
