@@ -136,7 +136,7 @@ class Agent:
             parts.wakeup.wait(TICK_S)
         log.info("stopping", extra={"signal": signals.received, "effect": self._effect.value})
         self._stop(seeing, others)
-        parts.starts.lasted()
+        parts.starts.ended()
         if self._effect is not Effect.NOW and not signals.received:
             self._begin_again(signals)
 

@@ -172,6 +172,7 @@ def _build(
             clock=clock,
             connect=lambda: network.connect(),
             changed=lambda: agent.changed(),
+            tell=lambda happening: _tell(spool, happening),
             turn=turn,
         )
     )
@@ -230,7 +231,7 @@ def _build(
     )
     agent = Agent(parts)
     often = starts.failed >= FALL_BACK_FROM and starts.failed % FALL_BACK_EVERY == 0
-    engine.boot(suspect=starts.failed >= MANY, fall_back=often)
+    engine.boot(suspect=starts.failed >= MANY, fall_back=often, cut=starts.cut)
     runner.dismiss()
     log.info(
         "agent starts",

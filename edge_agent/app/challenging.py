@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import AgentConfig
+from edge_agent.core.model import Happening
 from edge_agent.core.ports import Hub
 from edge_agent.update import floors
 from edge_agent.update.challenger import ChallengerLine, Stage
@@ -29,6 +30,7 @@ class Given:
     clock: Clock
     connect: Callable[[], Hub]
     changed: Callable[[], None]
+    tell: Callable[[Happening], None]
     turn: threading.Lock  # of all that verify releases
 
 
@@ -56,6 +58,7 @@ def build(given: Given) -> ChallengerLine:
         given.clock,
         Backoff(config.sync.backoff_min_s, config.sync.backoff_max_s),
         max_attempts=config.update.max_attempts,
+        tell=given.tell,
         changed=given.changed,
     )
 

@@ -16,11 +16,12 @@ from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import DiskFull
 from edge_agent.core.model import Happening
 from edge_agent.core.ports import Hub
-from edge_agent.update import interlocks
+from edge_agent.update import floors, interlocks
 from edge_agent.update.components.config import ConfigInstaller
 from edge_agent.update.components.model import ModelInstaller
 from edge_agent.update.engine import UpdateEngine
 from edge_agent.update.fetch import Fetcher
+from edge_agent.update.floors import Floors
 from edge_agent.update.installer import Installer
 from edge_agent.update.journal import Journal
 from edge_agent.update.overlay import Overlay
@@ -29,6 +30,8 @@ from edge_agent.update.slots import Slots
 from edge_agent.update.surroundings import Anchor, Runner, Surroundings, Verifier
 
 log = logging.getLogger(__name__)
+
+JOURNAL = "updates.sqlite"  # in data_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,29 +64,39 @@ def build(given: Given) -> Updating:
     """Raises ConfigError."""
     config, clock = given.config, given.clock
 
+    fetchers: list[Fetcher] = []  # they may all be at work: what one was promised of the disk is not promised to another
+    decoding = threading.Lock()  # nor is the memory
+
     def fetcher() -> Fetcher:
-        return Fetcher(
+        made = Fetcher(
             given.connect,
             unrunnable=given.runner.unrunnable,
-            free_bytes=lambda folder: shutil.disk_usage(folder).free,
+            free_bytes=lambda folder: (
+                shutil.disk_usage(folder).free - sum(other.owed_bytes for other in fetchers if other is not made)
+            ),
             reserve_bytes=config.update.disk_reserve_bytes,
             delta_memory_bytes=config.update.delta_memory_bytes,
+            decoding=decoding,
         )
+        fetchers.append(made)
+        return made
 
     installers = _installers(given, fetcher)
     journal = _journal(config.data_dir, installers, clock)
+    verifier = _Verifiers(config.data_dir, journal, clock, given.turn)
     engine = UpdateEngine(
         installers,
         journal,
         config.update,
         Surroundings(
             anchor=lambda: _anchor(config.data_dir),
-            verifier=lambda: _verifier(config.data_dir, journal, clock, given.turn),
+            verifier=verifier,
             online=given.connected,
             clock=clock,
             changed=given.changed,
             tell=given.tell,
             backoff=lambda: Backoff(config.sync.backoff_min_s, config.sync.backoff_max_s),
+            apart=lambda fetch: threading.Thread(target=fetch, name="download", daemon=True).start(),
             again=given.again,
             interlocks=interlocks.of(config.update, clock),
         ),
@@ -120,7 +133,7 @@ def _journal(data_dir: Path, installers: list[Installer], clock: Clock) -> Journ
     """On a disk too full for a journal the agent runs what is there, with a journal in memory."""
     found = [each for installer in installers if (each := installer.found()) is not None]
     try:
-        return Journal(data_dir / "updates.sqlite", found, clock)
+        return Journal(data_dir / JOURNAL, found, clock)
     except DiskFull as error:
         log.error("the update journal is kept in memory", extra={"error": str(error)})
         return Journal(None, found, clock)
@@ -132,7 +145,18 @@ def _anchor(data_dir: Path) -> Anchor:
     return trust.anchor(data_dir)
 
 
-def _verifier(data_dir: Path, journal: Journal, clock: Clock, turn: threading.Lock) -> Verifier:
-    from edge_agent.app import trust  # late, as above, and TUF besides
+class _Verifiers:
+    """For downloads, which are not in the engine's thread: by the journal's floors, over a connection of their own."""
 
-    return trust.verifier(data_dir, journal.floors, clock, turn)
+    def __init__(self, data_dir: Path, journal: Journal, clock: Clock, turn: threading.Lock) -> None:
+        self._data_dir, self._journal, self._clock, self._turn = data_dir, journal, clock, turn
+        self._floors: Floors | None = None
+
+    def __call__(self) -> Verifier:
+        """Raises DiskFull."""
+        from edge_agent.app import trust  # late, as above, and TUF besides
+
+        if self._floors is None:
+            durable = self._journal.floors.durable
+            self._floors = floors.beside(self._data_dir / JOURNAL) if durable else self._journal.floors
+        return trust.verifier(self._data_dir, self._floors, self._clock, self._turn)

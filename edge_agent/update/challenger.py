@@ -14,6 +14,7 @@ from edge_agent.core.backoff import Backoff
 from edge_agent.core.clock import Clock
 from edge_agent.core.errors import BadModel, Corrupt, DiskFull, LinkDown, NoTrust, Refused, Unfit, Untrusted
 from edge_agent.core.files import sweep
+from edge_agent.core.model import Happening
 from edge_agent.core.ports import Hub
 from edge_agent.update import challenger_file
 from edge_agent.update.challenger_file import Held
@@ -21,6 +22,7 @@ from edge_agent.update.fetch import Fetcher
 from edge_agent.update.slots import Slot, SlotRecord, Slots
 from edge_agent.update.surroundings import Approved
 from protos.contract.manifest import Manifest
+from protos.contract.telemetry import MAX_TEXT
 from protos.contract.twin import Challenger, DesiredTwin, Fit, ModelAssignment, ShadowReport
 
 log = logging.getLogger(__name__)
@@ -78,11 +80,13 @@ class ChallengerLine:
         backoff: Backoff,
         *,
         max_attempts: int,
+        tell: Callable[[Happening], None],
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """``changed``: its problem is another one now, or it came or went."""
+        """``max_attempts``: bad starts and damaged downloads. ``changed``: its problem is another, it came or went."""
         self._slots, self._stage, self._fetcher, self._approval = slots, stage, fetcher, approval
-        self._clock, self._backoff, self._max_attempts, self._changed = clock, backoff, max_attempts, changed
+        self._clock, self._backoff, self._max_attempts = clock, backoff, max_attempts
+        self._tell, self._changed = tell, changed
         self._slot = Slot(SLOT, slots.folder / "slots" / SLOT)
         self._path = slots.folder / "challenger.json"
         self._held: Held | None = challenger_file.load(self._path)
@@ -176,7 +180,7 @@ class ChallengerLine:
         elif held.challenger != wanted or held.given_up:  # other shares, or one more try: it goes on from where it was
             self._put_away()
             held = self._held or held
-            self._save(replace(held, generation=offer.generation, challenger=wanted, attempts=0, given_up=""))
+            self._save(replace(held, generation=offer.generation, challenger=wanted, attempts=0, damaged=0, given_up=""))
         self._generation = offer.generation
         self._backoff.reset()
         with self._lock:
@@ -238,6 +242,12 @@ class ChallengerLine:
         except (Refused, BadModel) as error:
             self._give_up(held, str(error))
             return False
+        except Corrupt as error:
+            held = self._save(replace(held, damaged=held.damaged + 1))
+            if held.damaged < self._max_attempts:
+                raise
+            self._give_up(held, f"the download was damaged {held.damaged} times: {error}")
+            return False
         return True
 
     # -- while it runs ----------------------------------------------------------------------------------------------------
@@ -258,6 +268,9 @@ class ChallengerLine:
         log.error("challenger given up", extra={"reason": reason})
         self._stage.end()
         self._save(replace(held, given_up=reason[:_MOST_REASON] or "unknown"))
+        model = held.challenger.model
+        detail = f"{model.name}:{model.version} generation {held.generation}: {reason}"
+        self._tell(Happening(at=self._clock.now(), kind="challenger.given_up", detail=detail[:MAX_TEXT]))
         return 0.0
 
     def _put_away(self) -> None:

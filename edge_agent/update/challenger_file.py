@@ -24,6 +24,7 @@ class Held:
     challenger: Challenger
     report: ShadowReport  # as it was last kept
     attempts: int = 0  # starts of it that have not lasted, each counted before it is made
+    damaged: int = 0  # downloads of it that were
     given_up: str = ""  # why it is not tried any more
 
 
@@ -62,6 +63,7 @@ def _of(values: dict[str, Any]) -> Held:
         challenger=Challenger(**wanted | {"model": _model(wanted["model"])}),
         report=ShadowReport(**report, fit=Fit(**measured) if measured is not None else None),
         attempts=int(values["attempts"]),
+        damaged=int(values.get("damaged", 0)),  # agents before did not count them
         given_up=str(values["given_up"]),
     )
 

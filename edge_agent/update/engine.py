@@ -16,6 +16,8 @@ from protos.contract.twin import DesiredTwin, ModelAssignment, PackageAssignment
 
 log = logging.getLogger(__name__)
 
+DOWNLOAD_END_S = 4.0  # for which ``run`` waits at its end, so that no download is torn out of a process that ends
+
 
 class UpdateEngine:
     """Takes desired twins, newest first, through the states of ``protos.contract.update``.
@@ -23,7 +25,7 @@ class UpdateEngine:
     Damaged downloads, golden runs and starts on trial are tried at most ``max_attempts`` times. A full disk, a hub that does
     not answer although the device is online, or one that cannot be believed is waited for up to ``fetch_timeout_s`` without a
     byte in one run of the agent; a device that is offline waits until it is online again. One component is on trial at a time,
-    so that it is clear which one is to blame; the others wait.
+    so that it is clear which one is to blame; the others wait. Downloads run beside all this, each by itself.
 
     ``offer``, ``wake``, ``standing``, ``oversee`` and ``stop`` are for any thread; ``boot`` comes first, then ``step`` or
     ``run`` in one thread.
@@ -40,6 +42,7 @@ class UpdateEngine:
                 around,
                 self._called_off,
                 self._publish,
+                self.wake,
             )
             for component in Component
         ]
@@ -48,11 +51,6 @@ class UpdateEngine:
         self._offer: DesiredTwin | None = None
         self._wake = threading.Event()
         self._stopped = False
-        self._waiting = False  # more than one component has something to do
-        self._watched: tuple[object, int, float] = (None, -1, 0.0)  # a fetch, its bytes, since when there were no more
-        self._cut_at: float | None = None  # monotonic: that fetch was cut, because there were none
-        # a hub that sends too slowly is to be given up for that, and by its name
-        self._still_s = max(config.fetch_timeout_s, 2 * config.rate_window_s)
         self._standing = Standing()
 
     @property
@@ -73,18 +71,19 @@ class UpdateEngine:
         """Something has happened that a line may have to look at."""
         self._wake.set()
 
-    def boot(self, *, suspect: bool = False, fall_back: bool = False) -> None:
+    def boot(self, *, suspect: bool = False, fall_back: bool = False, cut: bool = False) -> None:
         """Settle what a crash left and start what there is. Needs no network and never raises for what does not start.
 
         With ``suspect`` the last starts of the agent did not last: a model that was committed starts only later, so that a
         newer one can take its place. With ``fall_back`` that went on for so long that the newest thing that was committed is
-        taken back. What is on trial has its own bound, and is blamed alone.
+        taken back. What is on trial has its own bound, and is blamed alone. With ``cut`` the last run of the agent was ended
+        from outside, by the power or in order: a golden run that it cut short is not to blame.
         """
         trial = any(line.on_trial for line in self._lines)
         if fall_back and not trial:
             self._fall_back()
         for line in self._lines:
-            line.boot(suspect=suspect and not trial)
+            line.boot(suspect=suspect and not trial, cut=cut)
         self._publish()
 
     def run(self) -> None:
@@ -98,6 +97,8 @@ class UpdateEngine:
                 pause = self._backoff.next()
             if not self._stopped and pause > 0:
                 self._wake.wait(pause)
+        for line in self._lines:
+            line.download.wait(DOWNLOAD_END_S)
 
     def stop(self) -> None:
         """End ``run`` soon; a download is cut, and resumed at the next start."""
@@ -113,37 +114,25 @@ class UpdateEngine:
             self._publish()
             if self._ending:
                 return IDLE_S
-            return 0.0 if self._offered() is not None and not any(line.on_trial for line in self._lines) else pause
+            if self._offered() is not None and not any(line.on_trial or line.download.begun for line in self._lines):
+                return 0.0
+            return pause
         except (Retryable, OSError) as error:
             pause = self._backoff.next()
             log.warning("updates wait", extra={"error": str(error), "pause_s": round(pause, 1)})
             return pause
 
     def oversee(self) -> str:
-        """To be called every few seconds by another thread than the engine's: cuts a download that must make way for other
-        components, or that gives nothing; returns why the agent is to be started again, empty where it is not.
+        """To be called every few seconds by another thread than the engine's: cuts downloads that give nothing; returns why the
+        agent is to be started again, empty where it is not.
         """
         now = self._around.clock.monotonic()
         for line in self._lines:
-            if (act := line.act) is None:
-                continue
-            if act.bound_s is not None:
-                if (over_s := now - act.began) > act.bound_s:
-                    return f"{act.update.named} has hung in {act.update.state.name} for {over_s:.0f} s"
-                continue
-            if self._waiting and now - act.began > line.turn_s:
-                line.make_way()
-            there = line.installer.progress(act.update)
-            if (act, there) != self._watched[:2]:
-                self._watched, self._cut_at = (act, there, now), None
-            still_s = now - self._watched[2]
-            if still_s <= self._still_s:
-                continue
-            if self._cut_at is None:
-                self._cut_at = now
-                line.installer.cut()
-            elif now - self._cut_at > self._still_s:  # what was cut did not end
-                return f"{act.update.named} has hung in {act.update.state.name} for {still_s:.0f} s"
+            act = line.act
+            if act is not None and (over_s := now - act.began) > act.bound_s:
+                return f"{act.update.named} has hung in {act.update.state.name} for {over_s:.0f} s"
+            if hung := line.download.hung():
+                return hung
         return ""
 
     # -- pieces -------------------------------------------------------------------------------------------------------
@@ -169,6 +158,9 @@ class UpdateEngine:
         offer = self._offered()
         if offer is None or self._ending:
             return
+        if any(line.download.begun for line in self._lines):
+            self._cut()  # what is fetched for the twin before writes where the new one may want to; its end wakes us
+            return
         if offer.generation > self._journal.generation():
             taken = [line.take(wanted_by(offer, line.component), offer.generation) for line in self._lines]
             if not all(taken):
@@ -180,19 +172,17 @@ class UpdateEngine:
         self._publish()
 
     def _step_lines(self) -> float:
-        """Each line that is due has its turn; while one is on trial, it alone."""
+        """Each line that is due has its turn; while one is on trial, it alone, and whose download has ended."""
         pause = min(line.tend() for line in self._lines)
         on_trial = [line for line in self._lines if line.on_trial]
         for line in self._lines if on_trial else ():
             if line is not on_trial[0]:
                 line.rest()
-        busy = on_trial[:1] or [line for line in self._lines if line.under_way]
-        self._waiting = len(busy) > 1
+        busy = [line for line in self._lines if line.under_way and (line in on_trial[:1] or not on_trial or line.download.over)]
         for line in busy:
             if self._ending:
                 break
-            left_s = line.due_at - self._around.clock.monotonic()
-            if left_s <= 0:
+            if (left_s := line.left_s) <= 0:
                 left_s = line.step()
                 self._publish()
                 if line.on_trial:

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edge_agent.core.config import UpdateConfig
@@ -29,13 +30,30 @@ class Fetcher:
         free_bytes: Callable[[Path], int],
         reserve_bytes: int,
         delta_memory_bytes: int = UpdateConfig().delta_memory_bytes,
+        decoding: AbstractContextManager[object] | None = None,
     ) -> None:
-        """``delta_memory_bytes``: what decoding a delta may take; 0: everything comes whole."""
+        """``delta_memory_bytes``: what decoding a delta may take; 0: everything comes whole. ``decoding``: held meanwhile,
+        where several fetchers share that memory."""
         self._connect, self._unrunnable = connect, unrunnable
         self._free_bytes, self._reserve_bytes = free_bytes, reserve_bytes
-        self._obtainer = Obtainer(free_bytes=free_bytes, reserve_bytes=reserve_bytes, delta_memory_bytes=delta_memory_bytes)
+        self._obtainer = Obtainer(
+            free_bytes=free_bytes,
+            reserve_bytes=reserve_bytes,
+            delta_memory_bytes=delta_memory_bytes,
+            decoding=decoding,
+        )
         self._lock = threading.Lock()
         self._hub: Hub | None = None
+        self._claim: tuple[Path, int] | None = None  # folder, and the bytes that come there
+
+    @property
+    def owed_bytes(self) -> int:
+        """What is still to come of the download under way: room that is no more there for others. For any thread."""
+        claim = self._claim
+        try:
+            return _lacking(*claim) if claim is not None else 0
+        except OSError:  # a file that was renamed since it was listed
+            return 0
 
     def fill(
         self, slot: Slot, assignment: ModelAssignment, *, approve: Callable[[Hub], Approved], called_off: Callable[[], bool]
@@ -78,7 +96,7 @@ class Fetcher:
             approved = approve(hub)
             if approved.blob != Blob(digest=package.digest, size_bytes=package.size_bytes):
                 raise AlteredTarget(f"{named} is {approved.blob.digest} by both repositories, not what was assigned")
-            _check_room(path.parent, package.size_bytes, self._free_bytes(path.parent), self._reserve_bytes)
+            self._claim_room(path.parent, package.size_bytes)
             self._obtainer.obtain(hub, approved.blob, path, bases=_alike(path))
             return approved
 
@@ -94,6 +112,7 @@ class Fetcher:
         finally:
             with self._lock:
                 self._hub = None
+            self._claim = None
             hub.close()
 
     def cut(self) -> None:
@@ -104,6 +123,12 @@ class Fetcher:
             hub.close()
         self._obtainer.cut()
 
+    def _claim_room(self, folder: Path, wanted: int) -> None:
+        free, needed = self._free_bytes(folder), _lacking(folder, wanted) + self._reserve_bytes
+        if free < needed:
+            raise DiskFull(f"{folder} has {free >> 10} KiB free, the update needs {needed >> 10} KiB: free some space")
+        self._claim = folder, wanted
+
     def _fill(self, hub: Hub, slot: Slot, assignment: ModelAssignment, approved: Approved) -> None:
         self._obtainer.obtain(hub, approved.manifest, slot.manifest)
         manifest = _read(slot.manifest, assignment)
@@ -112,7 +137,7 @@ class Fetcher:
         if reason := self._unrunnable(manifest):
             raise BadModel(f"{assignment.name}:{assignment.version} cannot run here: {reason}")
         wanted = manifest.artifact.size_bytes + manifest.golden.blob.size_bytes
-        _check_room(slot.folder, wanted, self._free_bytes(slot.folder), self._reserve_bytes)
+        self._claim_room(slot.folder, wanted)
         self._obtainer.obtain(hub, approved.model, slot.model, chunks=manifest.chunks, bases=_alike(slot.model))
         self._obtainer.obtain(hub, approved.golden, slot.golden, bases=_alike(slot.golden))
 
@@ -135,9 +160,8 @@ def _read(path: Path, assignment: ModelAssignment) -> Manifest:
     return manifest
 
 
-def _check_room(folder: Path, wanted: int, free: int, reserve: int) -> None:
+def _lacking(folder: Path, wanted: int) -> int:
+    """Of ``wanted`` bytes."""
     beside = (DELTA, f"{DELTA}.part", DECODED)  # gone by the time the whole is there
     present = sum(file.stat().st_size for file in folder.iterdir() if file.is_file() and not file.name.endswith(beside))
-    needed = max(0, wanted - present) + reserve
-    if free < needed:
-        raise DiskFull(f"{folder} has {free >> 10} KiB free, the update needs {needed >> 10} KiB: free some space")
+    return max(0, wanted - present)

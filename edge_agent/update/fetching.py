@@ -16,6 +16,7 @@ from edge_agent.core.errors import (
     TooSlow,
     Untrusted,
 )
+from edge_agent.update.download import Download
 from edge_agent.update.ends import Ends
 from edge_agent.update.installer import Installer
 from edge_agent.update.journal import Journal
@@ -27,7 +28,7 @@ from protos.contract.update import UpdateState
 log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0
-TURN_S = 60.0  # of a download, where other components have something to do: then it is their turn
+CALLED_OFF_S = 1.0  # between looks whether what takes its place has been taken
 ROOTS_S = 60.0  # between looks for roots of trust, where an update has failed for want of them
 _ROOTLESS = f"{NoTrust.__name__}: "  # begins the reason of such an update
 
@@ -79,28 +80,31 @@ class Fetching:
         ends: Ends,
         patience: Patience,
         called_off: Callable[[], bool],
+        ended: Callable[[], None],
     ) -> None:
+        """``ended``: a download is; from its own thread."""
         self._installer, self._journal, self._config, self._around = installer, journal, config, around
         self._ends, self._patience, self._called_off = ends, patience, called_off
         self.pause_s = 0.0  # after the last ``fetch``
-        self.turn_s = TURN_S
-        self._there_bytes = 0  # when the last ``fetch`` began
-        self._made_way = False
+        self.download = Download(installer, config, around, ended)
         self._tried: Anchor | None = None  # by which the last update was judged
         self._refused: set[tuple[int, str]] = set()  # generation and kind of what was told as not to be believed
 
-    def make_way(self) -> None:
-        """Cut what is being fetched; for any thread."""
-        self._made_way = True
-        self._installer.cut()
-
     def fetch(self, update: Update) -> bool:
-        """Whether it is staged now; otherwise ``pause_s`` may pass, or the update has failed."""
+        """Begin a download, or see what came of it. Whether it is staged now; otherwise ``pause_s`` may pass unless it ends
+        before, or the update has failed."""
         self.pause_s = 0.0
-        self._made_way = False
-        self._there_bytes = self._installer.progress(update)
         try:
-            release = self._installer.fetch(update, self._permit(), self._called_off)
+            if not self.download.begun:
+                if self._called_off():
+                    self.pause_s = CALLED_OFF_S
+                    return False
+                self._installer.prepare(update)
+                self.download.begin(update, self._permit(), self._called_off)
+            if not self.download.over:
+                self.pause_s = IDLE_S
+                return False
+            release = self.download.collect()
         except (LinkDown, DiskFull, OSError, Untrusted) as error:
             self.pause_s = self._wait_for(update, error)
         except Corrupt as error:
@@ -150,10 +154,6 @@ class Fetching:
     def _wait_for(self, update: Update, error: Exception) -> float:
         """Try again later, unless that has been done for long enough without a byte."""
         if self._called_off():
-            return 0.0
-        if self._made_way:
-            # What begins anew each time, as decoding a delta does, would never end in turns that are too short for it.
-            self.turn_s = TURN_S if self._installer.progress(update) > self._there_bytes else 2 * self.turn_s
             return 0.0
         reason = f"not downloaded within {self._config.fetch_timeout_s:.0f} s: {error}"
         if isinstance(error, Untrusted):

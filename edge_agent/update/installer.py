@@ -1,9 +1,9 @@
 """How one component of a device is replaced: the port between the engine, which decides, and what it decides about.
 
 The engine keeps the journal, counts attempts before the risky act, waits for interlocks, and calls these in the order of
-``protos.contract.update``: ``place`` -> ``fetch`` -> ``verify`` -> ``activate`` -> ``judge`` ... -> ``commit`` or
-``withdraw`` and ``roll_back``. Any of them may be cut short by a crash, and is then called again with the same update:
-each must be safe to repeat. All are called from one thread, except ``cut`` and ``progress``.
+``protos.contract.update``: ``place`` -> ``prepare`` -> ``fetch`` -> ``verify`` -> ``activate`` -> ``judge`` ... -> ``commit``
+or ``withdraw`` and ``roll_back``. Any of them may be cut short by a crash, and is then called again with the same update:
+each must be safe to repeat. All are called from one thread, except ``fetch``, ``cut`` and ``progress``.
 """
 
 from collections.abc import Callable
@@ -78,8 +78,15 @@ class Installer(Protocol):
     def present(self, update: Update) -> str:
         """Its place, where it runs already and is started next: it needs no fetching and no trial. Else empty."""
 
+    def prepare(self, update: Update) -> None:
+        """Make ``update.place`` ready to be filled; what it holds of the same assignment stays. Raises DiskFull, OSError,
+        BadPackage."""
+
     def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
         """On return ``update.place`` holds it whole and durably. What is there already is not fetched again.
+
+        It runs beside the engine's thread, where the other calls go on: it touches nothing but the files of a place that was
+        prepared, which is not what runs and is no more fit to go back to.
 
         Raises:
             Untrusted: it cannot be believed, or is not what was approved. Nothing of it is used.

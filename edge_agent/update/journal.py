@@ -16,6 +16,7 @@ from protos.contract.twin import Fit
 from protos.contract.update import FINAL, UpdateState, may_follow
 
 KEPT = 50  # updates remembered, of each component
+MOST_CUTS = 10  # attempts at one update that are excused: beyond them it is what takes the board down
 _MAX_REASON = 500  # characters; it travels in every reported twin
 _ROW = "component = ? AND generation = ?"
 
@@ -120,6 +121,15 @@ class Journal:
         """One more attempt at the act of this state, counted before it is made."""
         return self._write(update, attempts=self._get(update.component, update.generation).attempts + 1)
 
+    def excuse(self, update: Update) -> Update:
+        """The attempt that was counted last was ended from outside; of one update at most ``MOST_CUTS`` are taken back."""
+        with self._change():
+            self._db.execute(
+                f"UPDATE updates SET attempts = attempts - 1, cuts = cuts + 1 WHERE {_ROW} AND attempts > 0 AND cuts < ?",
+                (update.component.value, update.generation, MOST_CUTS),
+            )
+        return self._get(update.component, update.generation)
+
     def verify(self, update: Update, fit: Fit | None) -> Update:
         """Its trial run has passed, and needs not be made again."""
         return self._write(update, verified=1, fit=rows.fit(fit))
@@ -142,7 +152,7 @@ class Journal:
         """Begin again with an update that has ended, because why it did has passed."""
         return self._write(
             update,
-            state=int(UpdateState.OFFERED), attempts=0, reason="", place="", verified=0, fit="", waited_s=0.0,
+            state=int(UpdateState.OFFERED), attempts=0, cuts=0, reason="", place="", verified=0, fit="", waited_s=0.0,
             at_ms=to_ms(self._clock.now()),
         )  # fmt: skip
 

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from edge_agent.core.config import UpdateConfig
 from edge_agent.core.errors import BadModel, BadPackage, Corrupt, DiskFull, Retryable, Unfit
+from edge_agent.update.download import Download
 from edge_agent.update.ends import Ends
-from edge_agent.update.fetching import TURN_S, Fetching, Patience
+from edge_agent.update.fetching import Fetching, Patience
 from edge_agent.update.installer import Installer
 from edge_agent.update.journal import Journal
-from edge_agent.update.probation import QUIET_FACTOR, Ruling
 from edge_agent.update.record import Component, Effect, Update, Wanted
 from edge_agent.update.surroundings import Surroundings
+from edge_agent.update.trials import Trials
 from protos.contract.update import UpdateState
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 3600.0  # an offer wakes the engine; this is only how long it sleeps without one
-WATCH_S = 0.25  # between looks at what is on trial
 LOOK_S = 5.0  # between looks at what an update waits for
 AGAIN_S = 60.0  # before what a full disk did not take is written down again
 SAVE_S = 600.0  # what a restart forgets of the time that it has waited
@@ -30,7 +30,7 @@ class Act:
 
     update: Update
     began: float  # monotonic
-    bound_s: float | None  # None: as long as bytes come
+    bound_s: float
 
 
 class Line:
@@ -44,13 +44,15 @@ class Line:
         around: Surroundings,
         called_off: Callable[[], bool],
         publish: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
-        """``called_off``: there is something newer to look at, or the engine is to stop. For any thread."""
+        """``called_off``: there is something newer to look at, or the engine is to stop. It and ``wake`` are for any thread."""
         self.installer = installer
         self._journal, self._config, self._around, self._called_off = journal, config, around, called_off
         self._ends = Ends(installer, journal, around, publish)
         self._patience = Patience(around)
-        self._fetching = Fetching(installer, journal, config, around, self._ends, self._patience, called_off)
+        self._fetching = Fetching(installer, journal, config, around, self._ends, self._patience, called_off, wake)
+        self._trials = Trials(installer, journal, config, around, self._ends, self._patience, self.enter, self._watched)
         self.waits = ""  # what for, while staged
         self.due_at = float("-inf")  # monotonic: not to be stepped before
         self.act: Act | None = None
@@ -70,14 +72,15 @@ class Line:
     def newest(self) -> Update | None:
         return self._journal.newest(self.component)
 
-    def make_way(self) -> None:
-        """Cut a download, so that the other components get their turn; it goes on after them. For any thread."""
-        self._fetching.make_way()
+    @property
+    def download(self) -> Download:
+        """Of the update under way, beside everything else."""
+        return self._fetching.download
 
     @property
-    def turn_s(self) -> float:
-        """For how long a download needs not make way; for any thread."""
-        return self._fetching.turn_s
+    def left_s(self) -> float:
+        """Until it is to be stepped again."""
+        return 0.0 if self.download.over else self.due_at - self._around.clock.monotonic()
 
     @property
     def under_way(self) -> bool:
@@ -89,9 +92,11 @@ class Line:
         update = self.newest()
         return update is not None and update.state is UpdateState.TRIAL
 
-    def boot(self, *, suspect: bool) -> None:
-        """Settle what a crash left, and start what is to run."""
+    def boot(self, *, suspect: bool, cut: bool) -> None:
+        """Settle what a crash left, and start what is to run. ``cut``: the last run of the agent was ended from outside."""
         update = self.newest()
+        if cut and update is not None and update.state is UpdateState.STAGED and not update.verified:
+            self._excuse(update)
         trial = update if update is not None and update.state is UpdateState.TRIAL else None
         fallen = self.installer.boot(trial, suspect=suspect)
         self._fallen = fallen if trial is None else ""
@@ -99,12 +104,19 @@ class Line:
         if trial is None:
             return
         try:
-            self._resume_trial(trial, fallen)
+            self._trials.resume(trial, fallen)
         except (DiskFull, OSError) as error:
             log.error("the start could not be journalled", extra={"error": str(error)})
             if self.installer.running() is None:
                 # An attempt that cannot be counted is not made: what was before it runs until there is room.
                 self.installer.withdraw(trial)
+
+    def _excuse(self, update: Update) -> None:
+        """Its golden run is not to blame for its end."""
+        try:
+            self._journal.excuse(update)
+        except DiskFull as error:
+            log.error("the cut attempt stays counted", extra={"error": str(error)})
 
     # -- offers -------------------------------------------------------------------------------------------------------
 
@@ -166,14 +178,13 @@ class Line:
             case UpdateState.OFFERED:
                 return self._place(update)
             case UpdateState.FETCHING:
-                self._watched(update, None)
                 if self._fetching.fetch(update):
                     self.enter()
                 return self._fetching.pause_s
             case UpdateState.STAGED:
                 return self._try(update)
             case _:
-                return self._watch(update)
+                return self._trials.watch(update)
 
     def _place(self, update: Update) -> float:
         if update.attempts >= self._config.max_attempts:  # it hangs, or takes the agent down, and a new start forgets the time
@@ -210,7 +221,7 @@ class Line:
             return self._ends.fail(update, str(error), fit=error.fit)
         except (Corrupt, BadModel, BadPackage) as error:
             return self._ends.fail(update, str(error))
-        self._begin_trial(self._journal.advance(update, UpdateState.TRIAL))
+        self._trials.begin(self._journal.advance(update, UpdateState.TRIAL))
         return 0.0
 
     def _why_not_now(self, update: Update) -> str:
@@ -226,54 +237,6 @@ class Line:
             self._patience.came_on()
         return LOOK_S
 
-    def _begin_trial(self, update: Update) -> None:
-        self.waits = ""
-        self._watched(update, self.installer.activate_s)
-        try:
-            effect = self.installer.activate(update)
-        except (Corrupt, BadModel, BadPackage) as error:
-            self._ends.roll_back(update, f"it does not start: {error}")
-            return
-        self.enter()
-        self._ends.settle(effect)
-        log.info("on trial", extra={"what": update.named, "generation": update.generation, "attempts": update.attempts})
-
-    def _resume_trial(self, update: Update, fallen: str = "") -> None:
-        """After a restart, or when the disk was too full to begin: one more attempt, counted first."""
-        if reason := update.reason or fallen:
-            self._ends.roll_back(update, reason)
-        elif update.attempts >= max(self._config.max_attempts, self._least_attempts()):
-            self._ends.roll_back(update, f"the agent did not survive {update.attempts} starts with it")
-        else:
-            self._begin_trial(self._journal.count(update))
-
-    def _least_attempts(self) -> int:
-        """What comes with a new start has had none in the attempt that asked for it."""
-        return 1 if self.component is Component.MODEL else 2
-
-    def _watch(self, update: Update) -> float:
-        self._watched(update, self.installer.activate_s)
-        if reason := self._ends.doomed or update.reason:
-            self._ends.roll_back(update, reason)
-            return 0.0
-        if self.installer.running() != update.assignment:
-            self._resume_trial(update)
-            return 0.0
-        verdict = self.installer.judge(update, self._patience.elapsed_s())
-        if verdict.ruling is Ruling.WAIT and self._patience.elapsed_s() < self._trial_s():
-            return WATCH_S
-        if verdict.ruling is not Ruling.COMMIT:
-            self._ends.roll_back(update, verdict.reason or f"nothing was decided in {self._trial_s():.0f} s of trial")
-            return 0.0
-        self.installer.commit(update)
-        self._ends.finish(self._journal.advance(update, UpdateState.COMMITTED))
-        return 0.0
-
-    def _trial_s(self) -> float:
-        """No trial takes longer; each way of judging one has its own, shorter end."""
-        config = self._config
-        return max(config.trial_timeout_s, 2 * QUIET_FACTOR * config.probation_s, 2 * config.reach_timeout_s)
-
     # -- between updates ----------------------------------------------------------------------------------------------
 
     def look_after(self) -> None:
@@ -286,6 +249,8 @@ class Line:
             if self._fallen and (committed := self._journal.committed(self.component)) is not None:
                 self._ends.note_fall(committed, self._fallen)
             self._fallen = ""
+            if self._damaged and self.download.begun:  # its row is needed when it ends
+                return
             if self._damaged:
                 self._journal.forget(self.component)
             self._damaged = False
@@ -320,9 +285,8 @@ class Line:
     def enter(self) -> None:
         """Another state: its time begins."""
         self._patience.begin()
-        self._fetching.turn_s = TURN_S
         self.waits = ""
         self.due_at = float("-inf")
 
-    def _watched(self, update: Update, bound_s: float | None) -> None:
+    def _watched(self, update: Update, bound_s: float) -> None:
         self.act = Act(update=update, began=self._around.clock.monotonic(), bound_s=bound_s)

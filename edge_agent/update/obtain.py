@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused, TooSlow
@@ -32,10 +33,17 @@ _REMEMBERED = 64  # deltas that were of no use
 class Obtainer:
     """One blob at a time; ``cut`` is for any thread."""
 
-    def __init__(self, *, free_bytes: Callable[[Path], int], reserve_bytes: int, delta_memory_bytes: int) -> None:
-        """``delta_memory_bytes``: what decoding may take; 0: no deltas."""
+    def __init__(
+        self,
+        *,
+        free_bytes: Callable[[Path], int],
+        reserve_bytes: int,
+        delta_memory_bytes: int,
+        decoding: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """``delta_memory_bytes``: what decoding may take, inside ``decoding``; 0: no deltas."""
         self._free_bytes, self._reserve_bytes, self._memory_bytes = free_bytes, reserve_bytes, delta_memory_bytes
-        self._undelta = Undelta()
+        self._undelta, self._decoding = Undelta(), decoding or nullcontext()
         self._useless: dict[Digest, None] = {}  # deltas, oldest first
         self._standstills: dict[tuple[Digest, str], int] = {}  # by what is downloaded and the URL, without its query
 
@@ -95,7 +103,8 @@ class Obtainer:
         try:
             if not holds(delta, source.blob) and not self._downloaded(hub, source.blob, delta, None, source.url):
                 return False
-            self._undelta.run(source, base, delta, made, blob.size_bytes, self._memory_bytes)
+            with self._decoding:
+                self._undelta.run(source, base, delta, made, blob.size_bytes, self._memory_bytes)
         except LinkDown:
             made.unlink(missing_ok=True)
             raise

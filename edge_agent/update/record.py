@@ -124,6 +124,12 @@ class Found:
     rollout_id: str = ""
 
 
+def package_of(update: Update) -> PackageAssignment:
+    """Of a component that is no model."""
+    assert isinstance(update.assignment, PackageAssignment)  # the journal's rows of these components hold nothing else
+    return update.assignment
+
+
 def wanted_by(twin: DesiredTwin, component: Component) -> Wanted | None:
     """None: what ``component`` runs is to stay, and what is under way is called off."""
     conditions = Conditions(windows=twin.windows, not_before=twin.not_before)

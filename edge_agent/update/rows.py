@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS updates (
     rollout_id TEXT NOT NULL,
     state INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,      -- at the risky act of this state
+    cuts INTEGER NOT NULL DEFAULT 0,          -- attempts that were ended from outside, and are not among these
     reason TEXT NOT NULL DEFAULT '',          -- set while on trial: the decision to roll back
     place TEXT NOT NULL DEFAULT '',
     verified INTEGER NOT NULL DEFAULT 0,
@@ -56,6 +57,7 @@ _OF_MODELS_ALONE = {  # how a column of today came to be, in a journal from befo
     "size_bytes": "manifest_size_bytes",
     "place": "slot",
     "fit": "''",  # it had the latency of the golden run alone: a trial that is under way goes on without that bound
+    "cuts": "0",
     "verified": "state = 4",
     "windows": "'[]'",
     "not_before_ms": "0",
@@ -99,8 +101,10 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    """A journal of an agent that updated models alone, in place and in one transaction."""
+    """A journal of an older agent, in place: of one that excused no attempt; of one that updated models alone."""
     there = {row[1] for row in db.execute("PRAGMA table_info(updates)")}
+    if "component" in there and "cuts" not in there:
+        db.execute("ALTER TABLE updates ADD COLUMN cuts INTEGER NOT NULL DEFAULT 0")
     if not there or "component" in there:
         return
     db.execute("BEGIN IMMEDIATE")

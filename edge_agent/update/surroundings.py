@@ -108,5 +108,6 @@ class Surroundings:
     changed: Callable[[], None]  # ``standing`` is another one now
     tell: Callable[[Happening], None]
     backoff: Callable[[], Backoff]  # a new one; each line of updates has its own
+    apart: Callable[[Callable[[], None]], None] = lambda fetch: fetch()  # beside the engine's thread, or in it
     again: Callable[[Effect], None] = lambda _: None  # end this process, to be started again; REBOOT: the whole board
     interlocks: Sequence[Interlock] = ()

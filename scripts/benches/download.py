@@ -119,7 +119,9 @@ def _compare(what: str, ways: dict[str, Callable[[], int]], blob: Blob, rounds: 
                 raise SystemExit(f"{way} gave another size")
             if number:  # the first warms up
                 rates[way].append(blob.size_bytes / (1 << 20) / (time.perf_counter() - started))
-    ours = statistics.median(rates["gRPC"])
+    ours, plain, tls = (statistics.median(rates[way]) for way in ("gRPC", "HTTP", "HTTPS"))
+    price = statistics.median(a / b for a, b in zip(rates["HTTPS"], rates["HTTP"], strict=True))
+    figure(BENCH, f"{what}: the price of TLS, nginx over HTTPS against HTTP", tls, "MB/s", reference=plain, ratio=price)
     for other in ("HTTP", "HTTPS"):
         ratio = statistics.median(a / b for a, b in zip(rates["gRPC"], rates[other], strict=True))
         name = f"{what}: gRPC with mutual TLS against nginx over {other}"

@@ -43,6 +43,9 @@ class AbsentInstaller:
     def present(self, update: Update) -> str:
         return ""
 
+    def prepare(self, update: Update) -> None:
+        raise BadPackage(self._why)
+
     def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
         raise BadPackage(self._why)
 

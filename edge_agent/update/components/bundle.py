@@ -16,22 +16,15 @@ from edge_agent.core import launch
 from edge_agent.core.errors import BadPackage, Corrupt
 from edge_agent.core.files import sync_folder
 from edge_agent.core.launch import App, Start
+from edge_agent.update.components.shelved import CHECK_S, MAX_WORDS, SPARE_S, ShelvedInstaller, record_of
 from edge_agent.update.components.trial import Trial
 from edge_agent.update.fetch import Fetcher
-from edge_agent.update.floors import Release
-from edge_agent.update.installer import Permit
-from edge_agent.update.places import PlaceRecord, found_in
-from edge_agent.update.probation import Verdict
-from edge_agent.update.record import Component, Effect, Found, Update
-from edge_agent.update.shelf import Berth, Shelf
+from edge_agent.update.record import Component, Effect, Update, package_of
+from edge_agent.update.shelf import Shelf
 from protos.contract.twin import PackageAssignment, PackageKind
 
 MAX_BYTES = 256 << 20
 MAX_UNPACKED_BYTES = 1 << 30
-IDLE_S = 3600.0
-CHECK_S = 120.0  # to import everything on a small board
-_SPARE_S = 60.0
-_MAX_WORDS = 400  # characters of what a check said
 _NEEDED = ("edge_agent/app/cli.py", "edge_agent/app/check.py")
 
 
@@ -43,7 +36,7 @@ class Checked:
     timeout_s: float = CHECK_S
 
 
-class BundleInstaller:
+class BundleInstaller(ShelvedInstaller):
     """See ``installer.Installer``. A bundle becomes active with a new start of the agent."""
 
     component = Component.AGENT
@@ -59,46 +52,31 @@ class BundleInstaller:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         """``started``: by the launcher, as what; None: without it, and then no bundle can ever be started."""
-        self._shelf = Shelf(folder, PackageKind.AGENT)
+        super().__init__(Shelf(folder, PackageKind.AGENT), fetcher, trial, max_bytes=max_bytes)
         self._app = App(folder)
-        self._fetcher, self._trial, self._checked, self._max_bytes = fetcher, trial, checked, max_bytes
-        self._started = started
-        self.verify_s = checked.timeout_s + _SPARE_S
-        self.activate_s = _SPARE_S
-        self._damaged = False
+        self._checked, self._started = checked, started
+        self.verify_s = checked.timeout_s + SPARE_S
+        self.activate_s = SPARE_S
         self._running = self._find_running()
 
     def running(self) -> PackageAssignment | None:
         return self._running
 
-    def found(self) -> Found | None:
-        return found_in(self._shelf, self.component)
-
     def boot(self, trial: Update | None, *, suspect: bool) -> str:
         """What is started was decided by the launcher, before this process was."""
         fallen = launch.read(self._app.fallen)
-        reason = str(fallen.get("reason", "the launcher gave it up"))[:_MAX_WORDS]
+        reason = str(fallen.get("reason", "the launcher gave it up"))[:MAX_WORDS]
         if trial is None:
             self._damaged = bool(fallen) and self._has_good(str(fallen.get("digest", "")))
             with contextlib.suppress(OSError):
                 self._forget_fall()
             return reason if self._damaged else ""
-        if fallen.get("digest") == _package(trial).digest:
+        if fallen.get("digest") == package_of(trial).digest:
             return reason
         current = self._shelf.current()
         if current is None or current.name != trial.place or self._runs(trial):
             return ""  # it is not active yet, or it runs
         return "the launcher did not start it" if self._started is not None else "the agent was started without its launcher"
-
-    def tend(self) -> float:
-        return IDLE_S
-
-    def failing(self) -> str:
-        return ""
-
-    def damaged(self) -> bool:
-        damaged, self._damaged = self._damaged, False
-        return damaged
 
     # -- in the order of an update ----------------------------------------------------------------------------------------
 
@@ -116,33 +94,15 @@ class BundleInstaller:
         current = self._shelf.current()
         if current is None or self._started is None or self._started.place != current.name or not self._runs(update):
             return ""
-        self._shelf.prepare(current, _record(update))
+        self._shelf.prepare(current, record_of(update))
         return current.name
-
-    def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
-        package, berth = _package(update), self._berth(update)
-        self._shelf.prepare(berth, _record(update))
-        approved = self._fetcher.fetch(
-            berth.file,
-            package,
-            approve=lambda hub: permit.package(hub, package),
-            called_off=called_off,
-            max_bytes=self._max_bytes,
-        )
-        return approved.release
-
-    def cut(self) -> None:
-        self._fetcher.cut()
-
-    def progress(self, update: Update) -> int:
-        return self._shelf.bytes_in(self._berth(update))
 
     def verify(self, update: Update) -> None:
         """It holds an agent, which can import all of itself here and reads this device's configuration."""
         berth = self._berth(update)
         self._shelf.check(berth)
         _check_archive(berth.file)
-        start = Start(place=berth.name, digest=_package(update).digest)
+        start = Start(place=berth.name, digest=package_of(update).digest)
         program, env = launch.command(self._app, start, (), os.environ)
         command = [program[0], "-P", "-B", "-m", "edge_agent.app.check", *self._checked.arguments()]
         try:
@@ -154,9 +114,6 @@ class BundleInstaller:
         if done.returncode != 0:
             raise BadPackage(f"its check ended with {done.returncode}: {_last_words(done.stderr)}")
         _check_origin(done.stdout, berth.file)
-
-    def check(self, update: Update) -> None:
-        self._shelf.check(self._berth(update))
 
     def activate(self, update: Update) -> Effect:
         if self._runs(update):
@@ -172,14 +129,8 @@ class BundleInstaller:
             self._shelf.activate(berth)
         return Effect.RESTART
 
-    def judge(self, update: Update, elapsed_s: float) -> Verdict:
-        return self._trial.judge(elapsed_s)
-
     def commit(self, update: Update) -> None:
         self._shelf.mark(self._berth(update), good=True)
-
-    def withdraw(self, update: Update) -> None:
-        """Only a new start brings the other agent."""
 
     def roll_back(self, update: Update) -> Effect:
         berth = self._berth(update)
@@ -208,7 +159,7 @@ class BundleInstaller:
     def _runs(self, update: Update) -> bool:
         return self._started is not None and (self._started.place, self._started.digest) == (
             update.place or self._started.place,
-            _package(update).digest,
+            package_of(update).digest,
         )
 
     def _has_good(self, digest: str) -> bool:
@@ -216,9 +167,6 @@ class BundleInstaller:
 
     def _forget_fall(self) -> None:
         self._app.fallen.unlink(missing_ok=True)
-
-    def _berth(self, update: Update) -> Berth:
-        return self._shelf.slot(update.place or self.place(update))
 
 
 def _check_archive(file: Path) -> None:
@@ -248,14 +196,5 @@ def _check_origin(said: bytes, file: Path) -> None:
 
 
 def _last_words(printed: bytes) -> str:
-    text = " ".join(printed.decode("utf-8", "replace").split())[-_MAX_WORDS:]
+    text = " ".join(printed.decode("utf-8", "replace").split())[-MAX_WORDS:]
     return "".join(letter if letter.isprintable() else " " for letter in text) or "no output"
-
-
-def _package(update: Update) -> PackageAssignment:
-    assert isinstance(update.assignment, PackageAssignment)  # the journal's rows of this component hold nothing else
-    return update.assignment
-
-
-def _record(update: Update) -> PlaceRecord[PackageAssignment]:
-    return PlaceRecord(assignment=_package(update), generation=update.generation, rollout_id=update.rollout_id)

@@ -2,44 +2,31 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edge_agent.core.errors import BadPackage
+from edge_agent.update.components.shelved import CHECK_S, MAX_WORDS, SPARE_S, ShelvedInstaller, record_of
 from edge_agent.update.components.trial import Trial
 from edge_agent.update.fetch import Fetcher
-from edge_agent.update.floors import Release
-from edge_agent.update.installer import Permit
 from edge_agent.update.overlay import MAX_BYTES, Overlay
-from edge_agent.update.places import found_in
-from edge_agent.update.probation import Verdict
-from edge_agent.update.record import Component, Effect, Found, Update
-from edge_agent.update.shelf import Berth, ShelfRecord
+from edge_agent.update.record import Component, Effect, Update, package_of
 from protos.contract.twin import PackageAssignment
 
-IDLE_S = 3600.0
-CHECK_S = 120.0  # to import everything on a small board
-_SPARE_S = 60.0
-_MAX_WORDS = 400  # characters of what a check said
 
-
-class ConfigInstaller:
+class ConfigInstaller(ShelvedInstaller):
     """See ``installer.Installer``. ``overlay`` has decided what this process runs with, before it was built."""
 
     component = Component.CONFIG
-    verify_s = CHECK_S + _SPARE_S
-    activate_s = _SPARE_S
+    verify_s = CHECK_S + SPARE_S
+    activate_s = SPARE_S
 
     def __init__(self, overlay: Overlay, fetcher: Fetcher, trial: Trial, check: Sequence[str]) -> None:
         """``check``: arguments by which ``edge_agent.app.check`` finds this device's configuration."""
-        self._overlay, self._shelf = overlay, overlay.shelf
-        self._fetcher, self._trial, self._check = fetcher, trial, tuple(check)
-        self._damaged = False
+        super().__init__(overlay.shelf, fetcher, trial, max_bytes=MAX_BYTES)
+        self._overlay, self._check = overlay, tuple(check)
 
     def running(self) -> PackageAssignment | None:
         return self._overlay.running
-
-    def found(self) -> Found | None:
-        return found_in(self._shelf, self.component)
 
     def boot(self, trial: Update | None, *, suspect: bool) -> str:
         fall = self._overlay.fall()
@@ -49,17 +36,7 @@ class ConfigInstaller:
             self._damaged = fall.damaged
             self._overlay.forget()
             return "" if fall.damaged else fall.reason
-        return fall.reason if fall.digest in ("", _package(trial).digest) else ""
-
-    def tend(self) -> float:
-        return IDLE_S
-
-    def failing(self) -> str:
-        return ""
-
-    def damaged(self) -> bool:
-        damaged, self._damaged = self._damaged, False
-        return damaged
+        return fall.reason if fall.digest in ("", package_of(trial).digest) else ""
 
     # -- in the order of an update ----------------------------------------------------------------------------------------
 
@@ -74,26 +51,8 @@ class ConfigInstaller:
             return ""
         if self.running() != update.assignment:
             return ""
-        self._shelf.prepare(current, _record(update))
+        self._shelf.prepare(current, record_of(update))
         return current.name
-
-    def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
-        package, berth = _package(update), self._berth(update)
-        self._shelf.prepare(berth, _record(update))
-        approved = self._fetcher.fetch(
-            berth.file,
-            package,
-            approve=lambda hub: permit.package(hub, package),
-            called_off=called_off,
-            max_bytes=MAX_BYTES,
-        )
-        return approved.release
-
-    def cut(self) -> None:
-        self._fetcher.cut()
-
-    def progress(self, update: Update) -> int:
-        return self._shelf.bytes_in(self._berth(update))
 
     def verify(self, update: Update) -> None:
         """The agent's own loader reads it, with the device's files under it, in a process of its own."""
@@ -105,11 +64,8 @@ class ConfigInstaller:
         except subprocess.TimeoutExpired as error:
             raise BadPackage(f"its check took longer than {CHECK_S:.0f} s") from error
         if done.returncode != 0:
-            words = " ".join(done.stderr.decode("utf-8", "replace").split())[-_MAX_WORDS:]
+            words = " ".join(done.stderr.decode("utf-8", "replace").split())[-MAX_WORDS:]
             raise BadPackage(f"it cannot be used here: {words or f'its check ended with {done.returncode}'}")
-
-    def check(self, update: Update) -> None:
-        self._shelf.check(self._berth(update))
 
     def activate(self, update: Update) -> Effect:
         berth = self._berth(update)
@@ -122,15 +78,9 @@ class ConfigInstaller:
             return Effect.RESTART
         return Effect.NOW if self.running() == update.assignment else Effect.RESTART
 
-    def judge(self, update: Update, elapsed_s: float) -> Verdict:
-        return self._trial.judge(elapsed_s)
-
     def commit(self, update: Update) -> None:
         self._shelf.mark(self._berth(update), good=True)
         self._overlay.forget()
-
-    def withdraw(self, update: Update) -> None:
-        """Only a new start brings the other configuration."""
 
     def roll_back(self, update: Update) -> Effect:
         berth = self._berth(update)
@@ -147,17 +97,3 @@ class ConfigInstaller:
         self._shelf.activate(self._shelf.fallback(than=current))  # the device's own is always there
         self._shelf.mark(current, good=False)
         return Effect.RESTART
-
-    # -- pieces -----------------------------------------------------------------------------------------------------------
-
-    def _berth(self, update: Update) -> Berth:
-        return self._shelf.slot(update.place or self.place(update))
-
-
-def _package(update: Update) -> PackageAssignment:
-    assert isinstance(update.assignment, PackageAssignment)  # the journal's rows of this component hold nothing else
-    return update.assignment
-
-
-def _record(update: Update) -> ShelfRecord:
-    return ShelfRecord(assignment=_package(update), generation=update.generation, rollout_id=update.rollout_id)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from edge_agent.core.boot import BOOT_ID
 from edge_agent.core.errors import BadPackage
 from edge_agent.core.files import sync_folder
 from edge_agent.update.components import firmware_record
@@ -22,12 +23,11 @@ from edge_agent.update.floors import Release
 from edge_agent.update.installer import Permit
 from edge_agent.update.places import require
 from edge_agent.update.probation import Verdict
-from edge_agent.update.record import Component, Effect, Found, Update
+from edge_agent.update.record import Component, Effect, Found, Update, package_of
 from protos.contract.manifest import Blob
 from protos.contract.twin import MAX_PACKAGE_BYTES, PackageAssignment
 
 IDLE_S = 3600.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PLACE = "inbox"  # there is one: the slots are RAUC's
 _SPARE_S = 120.0
 
@@ -129,11 +129,13 @@ class FirmwareInstaller:
         same = image is not None and image.good and _same(image, update)
         return _PLACE if same and standing is not None and standing.primary == standing.booted else ""
 
-    def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
-        package = _package(update)
+    def prepare(self, update: Update) -> None:
         for other in self._folder.glob("*.raucb*"):
             if not other.name.startswith(self._bundle(update).name):
                 other.unlink(missing_ok=True)
+
+    def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
+        package = package_of(update)
         approved = self._fetcher.fetch(
             self._bundle(update),
             package,
@@ -164,7 +166,7 @@ class FirmwareInstaller:
             raise BadPackage(f"the image is for {meant!r}, this board is {here!r}")
 
     def check(self, update: Update) -> None:
-        package = _package(update)
+        package = package_of(update)
         require(self._bundle(update), Blob(digest=package.digest, size_bytes=package.size_bytes))
 
     def activate(self, update: Update) -> Effect:
@@ -173,7 +175,7 @@ class FirmwareInstaller:
         if attempt is None and booted is not None and booted.good and _same(booted, update):
             return Effect.NOW  # committed, and the agent ended before it could note that
         if attempt is None or not _same(attempt.image, update):
-            image = Image(assignment=_package(update), generation=update.generation)
+            image = Image(assignment=package_of(update), generation=update.generation)
             attempt = Attempt(image=image, origin=standing.booted, boot=_boot_id())
             self._trial.begin()
             firmware_record.store(self._record, replace(known, attempt=attempt))
@@ -257,16 +259,11 @@ class FirmwareInstaller:
         return firmware_record.load(self._record)
 
     def _bundle(self, update: Update) -> Path:
-        return self._folder / f"{_package(update).digest.removeprefix('sha256:')[:16]}.raucb"
+        return self._folder / f"{package_of(update).digest.removeprefix('sha256:')[:16]}.raucb"
 
 
 def _same(image: Image, update: Update) -> bool:
     return image.assignment == update.assignment
-
-
-def _package(update: Update) -> PackageAssignment:
-    assert isinstance(update.assignment, PackageAssignment)  # the journal's rows of this component hold nothing else
-    return update.assignment
 
 
 def _boot_id() -> str:

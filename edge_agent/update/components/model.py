@@ -109,9 +109,11 @@ class ModelInstaller:
         self._slots.prepare(current, _record(update))
         return current.name
 
+    def prepare(self, update: Update) -> None:
+        self._slots.prepare(self._slot(update), _record(update))
+
     def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> Release:
         slot, model = self._slot(update), _model(update)
-        self._slots.prepare(slot, _record(update))
         approved = self._fetcher.fill(slot, model, approve=lambda hub: permit.model(hub, model), called_off=called_off)
         return approved.release
 

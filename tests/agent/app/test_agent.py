@@ -189,8 +189,23 @@ def test_starts_that_end_suddenly_are_counted_until_one_lasts(tmp_path: Path) ->
     wait_until(lambda: read_status(tmp_path) is not None)
     whole.clock.advance(LASTED_S + 1)
     whole.wakeup.set()
-    wait_until(lambda: (tmp_path / "starts").read_bytes() == b"0")
+    wait_until(lambda: (tmp_path / "starts").read_bytes().startswith(b"0 "))
     whole.stop()
+
+
+@pytest.mark.parametrize(
+    ("ends", "boot", "cut"),
+    [("at once", "one", False), ("at once", "two", True), ("lasting", "one", False), ("in order", "one", True)],
+)
+def test_a_run_that_the_power_or_a_stop_ended_is_told_from_one_that_died(
+    tmp_path: Path, ends: str, boot: str, cut: bool
+) -> None:
+    (tmp_path / "boot_id").write_text("one\n")
+    first = Starts(tmp_path / "starts", boot_id=tmp_path / "boot_id")
+    assert not first.cut, "nothing is known of a run before it"
+    {"at once": lambda: None, "lasting": first.lasted, "in order": first.ended}[ends]()
+    (tmp_path / "boot_id").write_text(boot)
+    assert Starts(tmp_path / "starts", boot_id=tmp_path / "boot_id").cut is cut
 
 
 def test_an_agent_that_was_told_to_stop_did_not_end_suddenly(whole: Whole, tmp_path: Path) -> None:
@@ -272,7 +287,7 @@ def test_an_update_that_needs_a_new_start_ends_the_agent_in_order(whole: Whole) 
     assert whole.network.stopped.is_set()
     status = read_status(whole.device.folder)
     assert status is not None and status["state"] == "stopped"
-    assert (whole.device.folder / "starts").read_bytes() == b"0", "it is no sudden end"
+    assert (whole.device.folder / "starts").read_bytes().startswith(b"0 "), "it is no sudden end"
 
 
 def test_an_update_of_the_board_asks_for_its_new_start_and_waits_to_be_stopped(whole: Whole) -> None:

@@ -215,17 +215,18 @@ class Device:
         self.interlocks: list[Interlock] = []
         self.asked_for: list[Effect] = []  # of whoever starts the agent
         self.others: Callable[[], Sequence[Installer]] = lambda: others  # beside the model's
+        self.apart: Callable[[Callable[[], None]], None] = lambda act: act()  # where a download is done
         self.start()
 
-    def start(self, *, suspect: bool = False, fall_back: bool = False) -> None:
+    def start(self, *, suspect: bool = False, fall_back: bool = False, cut: bool = False) -> None:
         self.slots = Slots(self.folder / "models")
-        fetcher = Fetcher(
+        self.fetcher = Fetcher(
             lambda: self.hub,
             unrunnable=self.runner.unrunnable,
             free_bytes=lambda path: self.free_bytes,
             reserve_bytes=self.config.disk_reserve_bytes,
         )
-        model = ModelInstaller(self.slots, self.runner, fetcher, self.config, self.clock, self.told.append)
+        model = ModelInstaller(self.slots, self.runner, self.fetcher, self.config, self.clock, self.told.append)
         self.installers: list[Installer] = [model, *self.others()]
         found = [each for installer in self.installers if (each := installer.found()) is not None]
         self.journal = Journal(self.folder / "updates.sqlite", found, self.clock)
@@ -243,16 +244,17 @@ class Device:
                 changed=self._changed,
                 tell=self.told.append,
                 backoff=lambda: Backoff(0.5, 60.0, lambda: 1.0),
+                apart=lambda act: self.apart(act),
                 again=self.asked_for.append,
                 interlocks=self.interlocks,
             ),
         )
-        self.engine.boot(suspect=suspect, fall_back=fall_back)
+        self.engine.boot(suspect=suspect, fall_back=fall_back, cut=cut)
 
-    def restart(self, *, suspect: bool = False, fall_back: bool = False) -> None:
+    def restart(self, *, suspect: bool = False, fall_back: bool = False, cut: bool = False) -> None:
         self.journal.close()
         self.runner = FakeRunner(health=self.runner.health, bad_load=self.runner.bad_load, bad_golden=self.runner.bad_golden)
-        self.start(suspect=suspect, fall_back=fall_back)
+        self.start(suspect=suspect, fall_back=fall_back, cut=cut)
 
     def serve(self, *releases: Release) -> None:
         for each in releases:

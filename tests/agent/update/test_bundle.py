@@ -101,6 +101,7 @@ class Board:
 
     def fetched(self, data: bytes, version: str = "1") -> Update:
         update = self.update(data, version)
+        self.installer.prepare(update)
         self.installer.fetch(update, Permits(), lambda: False)
         return update
 

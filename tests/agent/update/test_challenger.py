@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.core.backoff import Backoff
-from edge_agent.core.errors import AlteredTarget, BadModel, LinkDown, NoTrust, Refused, Unfit
+from edge_agent.core.errors import AlteredTarget, BadModel, Corrupt, LinkDown, NoTrust, Refused, Unfit
+from edge_agent.core.model import Happening
 from edge_agent.core.ports import Hub
 from edge_agent.update.challenger import IDLE_S, LASTED_S, MOST_CRASHES, SAVE_S, WATCH_S, ChallengerLine, Sight
 from edge_agent.update.floors import Release
@@ -121,6 +122,7 @@ class Bench:
         self.folder, self.clock, self.store = folder, ManualClock(), Store()
         self.clock.advance(1e6)
         self.changes = 0
+        self.told: list[Happening] = []
         self.restart()
 
     def restart(self) -> None:
@@ -133,6 +135,7 @@ class Bench:
             self.clock,
             Backoff(0.5, 60.0, lambda: 1.0),
             max_attempts=3,
+            tell=self.told.append,
             changed=self._changed,
         )
 
@@ -273,6 +276,25 @@ def test_what_will_not_pass_is_given_up_until_a_newer_twin_names_one(bench: Benc
     assert bench.stage.running is None and bench.problem() == str(error), "the broker's retained twin is no new one"
     bench.runs(7, ONE)
     assert bench.problem() == ""
+
+
+def test_damaged_bytes_are_not_fetched_for_ever(bench: Bench) -> None:
+    bench.store.faults.extend(Corrupt("chunk 1 of 3 is not what it must be") for _ in range(10))
+    bench.line.offer(twin(4, ONE))
+    bench.line.step()
+    bench.line.step()
+    assert "Corrupt" in bench.problem() and bench.told == []
+    bench.restart()
+    bench.settle()
+    assert bench.problem() == "the download was damaged 3 times: chunk 1 of 3 is not what it must be"
+    assert [(each.kind, each.detail) for each in bench.told] == [
+        ("challenger.given_up", f"street:1 generation 4: {bench.problem()}")
+    ]
+    bench.line.offer(twin(4, ONE))
+    bench.settle()
+    assert len(bench.store.faults) == 7, "the broker's retained twin is no new one"
+    bench.store.faults.clear()
+    bench.runs(7, ONE)
 
 
 def test_one_that_answers_otherwise_than_verified_is_given_up_with_what_was_measured(bench: Bench) -> None:

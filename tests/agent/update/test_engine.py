@@ -6,6 +6,7 @@ import pytest
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused
 from edge_agent.update.components.model import AGAIN_S, HELD_BACK_S
+from edge_agent.update.journal import MOST_CUTS
 from edge_agent.update.line import IDLE_S
 from edge_agent.update.probation import Vitals
 from edge_agent.update.record import Component
@@ -139,6 +140,17 @@ def test_a_restart_gives_a_download_its_time_again(equipped: Device) -> None:
     equipped.hub.faults.append(LinkDown("not yet"))
     equipped.settle()
     assert equipped.state is S.COMMITTED
+
+
+def test_room_for_one_download_is_no_room_for_another_while_it_lasts(equipped: Device) -> None:
+    fetcher = equipped.fetcher
+    owed: list[int] = []
+    equipped.serve(TWO)
+    equipped.hub.before = lambda _: owed.append(fetcher.owed_bytes)
+    equipped.engine.offer(TWO.desired(2))
+    equipped.settle()
+    manifest, model, _ = owed
+    assert (manifest, fetcher.owed_bytes) == (0, 0) and 0 < model <= len(TWO.model) + len(TWO.golden)
 
 
 def test_damaged_downloads_are_tried_again_up_to_the_bound(equipped: Device) -> None:
@@ -326,12 +338,27 @@ def test_a_golden_run_that_takes_the_agent_down_is_not_tried_for_ever(equipped: 
     for _ in range(CONFIG.max_attempts):
         update = equipped.journal.newest()
         assert update is not None
-        equipped.journal.count(update)  # and then the power failed
+        equipped.journal.count(update)  # and then the agent died
         equipped.restart()
         assert equipped.runner.running == ONE.model
     equipped.settle()
     assert equipped.state is S.FAILED
     assert "did not end in 3 starts" in equipped.reason
+
+
+@pytest.mark.parametrize(("cuts", "ends"), [(MOST_CUTS, S.COMMITTED), (MOST_CUTS + CONFIG.max_attempts, S.FAILED)])
+def test_a_golden_run_that_the_power_cuts_is_tried_again_but_not_for_ever(equipped: Device, cuts: int, ends: S) -> None:
+    """What takes the whole board down looks the same."""
+    equipped.serve(TWO)
+    equipped.engine.offer(TWO.desired(2))
+    equipped.settle(until=S.STAGED)
+    for _ in range(cuts):
+        update = equipped.journal.newest()
+        assert update is not None
+        equipped.journal.count(update)
+        equipped.restart(cut=True)
+    equipped.settle()
+    assert equipped.state is ends
 
 
 def test_staged_files_that_rot_are_not_activated(equipped: Device) -> None:

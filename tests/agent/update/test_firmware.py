@@ -72,6 +72,7 @@ class Device:
             at=SystemClock().now(),
         )
         update = replace(update, place=self.installer.place(update))
+        self.installer.prepare(update)
         self.installer.fetch(update, Permits(), lambda: False)
         return update
 

@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -164,6 +165,18 @@ def test_a_journal_of_models_alone_is_taken_over_whole(tmp_path: Path, floors: b
     assert journal.generation() == 2
     assert not (tmp_path / "updates.sqlite.damaged").exists()
     assert journal.advance(newest, S.COMMITTED).state is S.COMMITTED
+
+
+def test_a_journal_that_excused_no_attempts_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "updates.sqlite"
+    with contextlib.closing(open_journal(tmp_path)) as journal:
+        offered = journal.offer(Component.MODEL, ONE.wanted(1))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE updates DROP COLUMN cuts")
+    with contextlib.closing(open_journal(tmp_path)) as journal:
+        assert journal.newest() == offered
+        assert journal.excuse(journal.count(offered)).attempts == 0
+    assert not path.with_name("updates.sqlite.damaged").exists()
 
 
 def test_taking_over_that_does_not_come_to_its_end_leaves_the_old_journal(

@@ -1,5 +1,6 @@
 """Several components, their conditions, their deadlines, and what is taken back after it was kept."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,7 +13,6 @@ from edge_agent.core.errors import BadPackage, DiskFull, LinkDown
 from edge_agent.update.components.config import ConfigInstaller
 from edge_agent.update.components.trial import Trial
 from edge_agent.update.engine import UpdateEngine
-from edge_agent.update.fetching import TURN_S
 from edge_agent.update.floors import Release as ReleaseNumber
 from edge_agent.update.installer import Permit
 from edge_agent.update.interlocks import HubsTime, LockFiles
@@ -78,6 +78,8 @@ class Settings:
 
     def present(self, update: Update) -> str:
         return ""
+
+    def prepare(self, update: Update) -> None: ...
 
     def fetch(self, update: Update, permit: Permit, called_off: Callable[[], bool]) -> ReleaseNumber:
         self.fetching()
@@ -238,52 +240,82 @@ def test_a_full_disk_of_one_component_does_not_stop_another(rig: Rig) -> None:
     assert rig.state() is S.FETCHING
 
 
-def test_a_download_makes_way_for_the_others(rig: Rig) -> None:
-    """Its turn ends after a slice, where another component has something to do, and it comes again."""
-    seen: list[str] = []
+class Held:
+    """Downloads in threads of their own; the one of the settings lasts until it is let go, or cut."""
 
-    def long() -> None:
-        for _ in range(10):
-            rig.device.clock.advance(TURN_S / 2)
-            rig.settings.bytes += 1
-            seen.append(rig.engine.oversee())
-            if rig.settings.cuts > cuts_before:
-                raise LinkDown("cut")
+    def __init__(self, rig: Rig) -> None:
+        self._rig, self._reached, self._let_go = rig, threading.Event(), threading.Event()
+        rig.settings.fetching = self._fetch
+        rig.device.apart = self._begin
+        self.ended: list[str] = []
 
-    rig.settings.fetching = lambda: (_ for _ in ()).throw(LinkDown("not yet"))
-    rig.device.online = False
-    rig.device.hub.faults.extend([LinkDown("no route")] * 1000)
+    def let_go(self) -> None:
+        self._let_go.set()
+        self._thread.join(10)
+
+    def _begin(self, act: Callable[[], None]) -> None:
+        """Returns once the other downloads have ended: nothing depends on how fast they are."""
+        thread = threading.Thread(target=act)
+        thread.start()
+        while thread.is_alive() and not self._reached.is_set():
+            thread.join(0.01)
+        if self._reached.is_set():
+            self._thread = thread
+
+    def _fetch(self) -> None:
+        cuts = self._rig.settings.cuts
+        self._reached.set()
+        assert self._let_go.wait(10)
+        self.ended.append("cut" if self._rig.settings.cuts > cuts else "whole")
+        if self.ended[-1] == "cut":
+            raise LinkDown("the download was cut")
+
+
+def test_a_download_that_lasts_holds_up_neither_other_updates_nor_what_is_taken_back(rig: Rig) -> None:
     rig.device.serve(TWO)
-    rig.desire(2, package("7"), model=True)
-    rig.until(lambda: rig.state() is S.FETCHING and rig.state(Component.MODEL) is S.FETCHING)
-    cuts_before = rig.settings.cuts
-    rig.settings.fetching = long
-    rig.until(lambda: rig.settings.cuts > cuts_before)
-    assert set(seen) == {""} and rig.state() is S.FETCHING
+    rig.desire(2, model=True)
+    rig.until(lambda: rig.device.runner.running == TWO.model and rig.state(Component.MODEL) is S.COMMITTED)
+    held = Held(rig)
+    rig.device.serve(THREE)
+    rig.engine.offer(replace(THREE.desired(3), packages=(package("7"),)))
+    rig.until(lambda: rig.device.runner.running == THREE.model and rig.state(Component.MODEL) is S.COMMITTED)
+    rig.device.runner.health = replace(HEALTHY, crashes=CONFIG.max_crashes, last_crash="SIGSEGV")
+    rig.until(lambda: rig.device.runner.running == TWO.model)
+    assert (rig.state(), held.ended, rig.engine.oversee()) == (S.FETCHING, [], "")
+    rig.device.runner.health = HEALTHY
+    held.let_go()
+    rig.until(lambda: rig.state() is S.TRIAL)
+    assert held.ended == ["whole"]
 
 
-def test_what_begins_anew_in_each_turn_gets_longer_ones_until_it_ends(rig: Rig) -> None:
-    """Decoding a delta, say, or asking both repositories over a slow link, while another update waits for its window."""
-    turns: list[float] = []
+def test_a_newer_wish_is_taken_when_what_is_fetched_for_the_one_before_has_ended(rig: Rig) -> None:
+    """Two downloads would write to one place."""
+    held = Held(rig)
+    rig.desire(2, package("7"))
+    rig.until(lambda: rig.state() is S.FETCHING)
+    rig.engine.step()
+    rig.desire(3, package("8"))
+    for _ in range(3):
+        assert rig.engine.step() > 0, "it waits, and is woken"
+    assert (rig.engine.standing.generation, rig.state()) == (2, S.FETCHING)
+    held.let_go()
+    rig.settings.fetching = lambda: None
+    rig.until(lambda: rig.device.asked_for)
+    assert (held.ended, rig.settings.next) == (["cut"], package("8"))
 
-    def decode() -> None:
-        began, cuts = rig.device.clock.monotonic(), rig.settings.cuts
-        while (took_s := rig.device.clock.monotonic() - began) < 5 * TURN_S:
-            rig.device.clock.advance(2.0)
-            rig.engine.oversee()
-            if rig.settings.cuts > cuts:
-                turns.append(took_s)
-                raise LinkDown("cut")
 
-    rig.settings.fetching = lambda: (_ for _ in ()).throw(LinkDown("not yet"))
-    rig.device.online = False
-    rig.device.hub.faults.extend([LinkDown("no route")] * 1000)
+def test_a_trial_can_be_called_off_while_another_component_is_fetched(rig: Rig) -> None:
+    held = Held(rig)
     rig.device.serve(TWO)
+    rig.device.runner.health = replace(HEALTHY, inferences=0)
     rig.desire(2, package("7"), model=True)
-    rig.until(lambda: rig.state() is S.FETCHING and rig.state(Component.MODEL) is S.FETCHING)
-    rig.settings.fetching = decode
-    rig.until(lambda: rig.state() is S.STAGED)
-    assert [round(took_s / TURN_S) for took_s in turns] == [1, 2, 4]
+    rig.until(lambda: rig.state(Component.MODEL) is S.TRIAL and rig.state() is S.FETCHING)
+    rig.engine.offer(DesiredTwin(generation=3))
+    rig.engine.step()
+    held.let_go()
+    rig.until(lambda: rig.engine.standing.generation == 3)
+    assert (rig.state(), rig.state(Component.MODEL)) == (S.SUPERSEDED, S.ROLLED_BACK)
+    assert rig.device.runner.running == ONE.model
 
 
 # -- calling off ------------------------------------------------------------------------------------------------------------
@@ -420,6 +452,27 @@ def test_a_trial_about_which_nothing_is_decided_ends(rig: Rig) -> None:
     rig.device.clock.advance(2 * CONFIG.reach_timeout_s + 1)
     rig.until(lambda: rig.device.asked_for)
     assert rig.state() is S.ROLLED_BACK and "nothing was decided in" in rig.reason()
+
+
+@pytest.mark.parametrize("error", [OSError("the disk has a bad moment"), ValueError("a bug")], ids=["error", "bug"])
+@pytest.mark.parametrize("act", ["judge", "commit"])
+def test_a_trial_whose_acts_keep_failing_ends(rig: Rig, act: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    rig.desire(2, package("7"))
+    rig.until(lambda: rig.device.asked_for)
+    monkeypatch.setattr(rig.settings, act, fails)
+    rig.restart()
+    for _ in range(1000):
+        if rig.device.asked_for:
+            break
+        try:
+            rig.device.clock.advance(min(60.0, rig.engine.step()))
+        except ValueError:  # as ``run`` does
+            rig.device.clock.advance(60.0)
+    assert (rig.state(), rig.settings.next) == (S.ROLLED_BACK, None)
+    assert f"nothing could be decided in {CONFIG.trial_timeout_s * 2:.0f} s of trial: {error!r}" == rig.reason()
 
 
 def test_an_act_that_hangs_is_seen_from_outside_and_counts_as_an_attempt(rig: Rig) -> None:
