@@ -6,7 +6,8 @@ from cloud_hub.core.model import Dataset, Sample
 from cloud_hub.core.tasks import Annotation
 from cloud_hub.rpc.requests import device_from_pb
 from cloud_hub.rpc.times import opt_from_ms, opt_to_ms
-from cloud_hub.services.datasets import CapturedSample, NewSample
+from cloud_hub.services.captures import CapturedSample
+from cloud_hub.services.datasets import NewSample
 from cloud_hub.services.labelling import Joined, NewLabel, Truth
 from protos.contract import ids
 from protos.contract.inputs import SampleKind

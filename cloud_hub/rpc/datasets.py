@@ -28,6 +28,7 @@ _LABELLED = {
 class DatasetsServicer:
     def __init__(self, datasets: DatasetService, datasheets: DatasheetService, threads: Threads) -> None:
         self._datasets = datasets
+        self._captures = datasets.captures
         self._labelling = datasets.labelling
         self._versions = datasets.versions
         self._datasheets = datasheets
@@ -50,7 +51,7 @@ class DatasetsServicer:
 
     async def UploadSample(self, request: pb.UploadSampleRequest, call: Call) -> pb.UploadSampleReply:
         captured = values.captured_from_pb(request)
-        sample_id, duplicate = await self._threads.call(self._datasets.upload, call.who, captured)
+        sample_id, duplicate = await self._threads.call(self._captures.upload, call.who, captured)
         return pb.UploadSampleReply(sample_id=sample_id, duplicate=duplicate)
 
     async def ListSamples(self, request: pb.ListSamplesRequest, call: Call) -> pb.ListSamplesReply:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 
 from cloud_hub.core import spec as specs
-from cloud_hub.core import tasks
+from cloud_hub.core import spec_notes, tasks
 from cloud_hub.core.model import JOB_ENDED, Job, JobLine
 from cloud_hub.core.tasks import TaskDeclaration
 from cloud_hub.rpc.guard import Call
@@ -37,7 +37,7 @@ class TrainingServicer:
     async def ValidateSpec(self, request: pb.ValidateSpecRequest, call: Call) -> pb.ValidateSpecReply:
         check = partial(self._training.check_spec, call.who, request.yaml, dataset=request.dataset_check)
         yaml, problems = await self._threads.call(check)
-        return pb.ValidateSpecReply(problems=problems, yaml=yaml)
+        return pb.ValidateSpecReply(problems=problems, yaml=yaml, notes=spec_notes.idle(specs.parse(yaml)) if yaml else ())
 
     async def ListTasks(self, request: pb.ListTasksRequest, call: Call) -> pb.ListTasksReply:
         return pb.ListTasksReply(tasks=[task_to_pb(tasks.find(name)) for name in tasks.names()])

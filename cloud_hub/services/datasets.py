@@ -9,25 +9,24 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from cloud_hub.core import pages, spec
+from cloud_hub.core import pages
 from cloud_hub.core.datasets import Holding, LabelEvent, LabelOrigin
-from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
+from cloud_hub.core.errors import Conflict, Invalid
 from cloud_hub.core.model import Dataset, Principal, Sample
 from cloud_hub.core.pages import Page
 from cloud_hub.core.tasks import Annotation
 from cloud_hub.services.annotations import check_holding, checked_label
+from cloud_hub.services.captures import CaptureService
 from cloud_hub.services.dataset_versions import VersionService
 from cloud_hub.services.labelling import LabelService, NewLabel, found, known
-from cloud_hub.services.samples import MAX_TEXT, check_split, check_text, checked_content
+from cloud_hub.services.samples import check_split, check_text, checked_content
 from cloud_hub.store import datasets as store
-from cloud_hub.store import registry
-from cloud_hub.store import training as training_store
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database, Tx
 from edge_agent.core.clock import Clock
 from protos.contract import ids
 from protos.contract.errors import ContractError
-from protos.contract.ids import DeviceId, Digest, TenantId
+from protos.contract.ids import DeviceId, Digest
 from protos.contract.inputs import SampleKind
 
 log = logging.getLogger(__name__)
@@ -50,22 +49,6 @@ class NewSample:
     captured_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CapturedSample:
-    """What a device looked at and kept."""
-
-    digest: Digest  # of content
-    content: bytes  # images: PNG
-    captured_at: datetime | None
-    source: str
-    name: str
-    reason: str
-    model_manifest: Digest  # of the model that ran
-    predicted: str
-    confidence: float
-    kind: SampleKind = SampleKind.IMAGE
-
-
 class Refused(NamedTuple):
     name: str
     reason: str
@@ -85,6 +68,7 @@ class DatasetService:
         self._db = db
         self._artifacts = artifacts
         self._clock = clock
+        self.captures = CaptureService(db, artifacts, clock)
         self.labelling = LabelService(db, clock)
         self.versions = VersionService(db, artifacts, clock)
 
@@ -135,7 +119,8 @@ class DatasetService:
             digests = [self._artifacts.put(item.content) for item, _ in good]
             with self._db.write() as tx:
                 for name, columns in seen.items():
-                    store.note_columns(tx, who.tenant, name, sorted(columns), MAX_COLUMNS)
+                    if left_out := store.note_columns(tx, who.tenant, name, sorted(columns), MAX_COLUMNS):
+                        log.warning("columns not noted", extra={"dataset": name, "left_out": left_out, "by": who.name})
                 for (item, holding), digest in zip(good, digests, strict=True):
                     try:
                         fresh = self._put(tx, who, item, holding, digest)
@@ -146,35 +131,6 @@ class DatasetService:
         if refused:
             log.warning("samples refused", extra={"refused": len(refused), "first": refused[0].reason, "by": who.name})
         return ImportReport(added=added, duplicates=duplicates, refused=tuple(refused))
-
-    def upload(self, who: Principal, captured: CapturedSample) -> tuple[str, bool]:
-        """What a device saw, into the data set that its model is trained on: sample id, and whether it was there already.
-
-        On return it is durable, and the device may delete its own copy.
-
-        Raises:
-            Invalid: not the content its digest says, or of another kind than the data set.
-            NotFound: no published model has this manifest.
-            NotReady: the model has no training specification, or its data set does not exist yet.
-        """
-        if ids.digest_of(captured.content) != captured.digest:
-            raise Invalid(f"{captured.name}: the content's digest is not {captured.digest}")
-        sample, columns = self._captured(who, captured)
-        with self._db.read() as tx:
-            dataset = _dataset_of(tx, who.tenant, captured.model_manifest)
-            holding = known(tx, who.tenant, dataset)
-        if holding.kind is not captured.kind:
-            raise Invalid(f"data set {dataset} holds {_many(holding.kind)}, this is of the kind {captured.kind.name.lower()}")
-        if holding.annotation is Annotation.NONE:  # nothing is to be said of it: it can be trained on at once
-            sample = replace(sample, label="", labelled_at=sample.created_at)
-        self._artifacts.put(captured.content)
-        with self._db.write() as tx:
-            id = store.sample_id(who.tenant, dataset, captured.digest)
-            if store.find_sample(tx, who.tenant, id) is not None:
-                return id, True
-            store.note_columns(tx, who.tenant, dataset, columns, MAX_COLUMNS)
-            store.add_sample(tx, who.tenant, replace(sample, id=id, dataset=dataset))
-        return id, False
 
     def list_samples(
         self,
@@ -232,34 +188,6 @@ class DatasetService:
             store.put_split(tx, id, item.split)
         return False
 
-    def _captured(self, who: Principal, captured: CapturedSample) -> tuple[Sample, tuple[str, ...]]:
-        """And the channels or columns it has. Raises Invalid naming the file."""
-        try:
-            _, columns = checked_content(captured.content, captured.kind)
-            for what in ("name", "source", "reason", "predicted"):
-                check_text(what, getattr(captured, what))
-        except Invalid as error:
-            raise Invalid(f"{captured.name[:MAX_TEXT]}: {error}") from error
-        if not 0.0 <= captured.confidence <= 1.0:
-            raise Invalid(f"{captured.name}: confidence must be in 0..1, got {captured.confidence}")
-        sample = Sample(
-            id="",
-            dataset="",
-            digest=captured.digest,
-            label=None,
-            source=captured.source or who.name,
-            split="",
-            name=captured.name,
-            device=DeviceId(who.name),
-            reason=captured.reason,
-            predicted=captured.predicted,
-            confidence=captured.confidence,
-            captured_at=captured.captured_at,
-            created_at=self._clock.now(),
-            labelled_at=None,
-        )
-        return sample, columns
-
 
 def _accepted(item: NewSample, holding: Holding, refused: list[Refused], seen: dict[str, set[str]]) -> NewSample | None:
     """With its content as it is kept; None: refused. ``seen``: channels or columns by data set."""
@@ -273,24 +201,6 @@ def _accepted(item: NewSample, holding: Holding, refused: list[Refused], seen: d
         return None
     seen.setdefault(item.dataset, set()).update(columns)
     return replace(item, content=content)
-
-
-def _many(kind: SampleKind) -> str:
-    return f"{kind.name.lower()}s"
-
-
-def _dataset_of(tx: Tx, tenant: TenantId, manifest: Digest) -> str:
-    """Where the samples of a model go. Raises NotFound, NotReady."""
-    version = registry.of_manifest(tx, tenant, manifest)
-    if version is None:
-        raise NotFound(f"no published model has the manifest {manifest}")
-    stored = training_store.find_spec(tx, tenant, version.name)
-    if stored is None:
-        raise NotReady(f"model {version.name} has no training specification that says where its samples go: put one")
-    dataset = spec.parse(stored.yaml).data.dataset
-    if store.labels_of(tx, tenant, dataset) is None:
-        raise NotReady(f"data set {dataset!r} of model {version.name} does not exist yet: create it")
-    return dataset
 
 
 def _groups(items: Iterable[NewSample]) -> Iterable[builtins.list[NewSample]]:

@@ -1,5 +1,7 @@
-"""Which queued job a machine takes next, by what the jobs' own specifications ask for and how long such jobs took."""
+"""Which queued job a machine takes next, by what the jobs' own specifications ask for and how long such jobs took; and how one
+that was started comes back into the queue."""
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -7,11 +9,17 @@ from typing import Any
 from cloud_hub.core import spec as specs
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.job_queue import PRIORITIES, Resources, Waiting, choose
-from cloud_hub.core.model import Job
+from cloud_hub.core.model import Job, JobState
 from cloud_hub.core.spec_sections.resources import ResourceSpec
 from cloud_hub.services import triggers
 from cloud_hub.store import training as store
+from cloud_hub.store import trials
 from cloud_hub.store.database import Tx
+
+log = logging.getLogger(__name__)
+
+MAX_LINES = 10_000  # kept of a job
+MAX_LINE = 2000  # characters
 
 _ANY = Resources(cpus=1 << 20, memory_mb=1 << 40, gpus=1 << 20)  # a machine that has whatever is asked for
 _SAMPLE = 5  # earlier jobs of a model that tell how long the next one takes
@@ -52,6 +60,33 @@ def with_resources(yaml: str, asked: Mapping[str, Any]) -> str:
     if not asked:
         return yaml
     return specs.dump(specs.changed(triggers.parsed(yaml), {f"resources.{key}": value for key, value in asked.items()}))
+
+
+def again(tx: Tx, job: Job, why: str, most: int, at: datetime) -> None:
+    """Its worker is gone: the job is queued again, or given up as FAILED where it was started ``most`` times."""
+    if job.attempts >= most:
+        text = f"given up after {job.attempts} attempts: {why}"
+        store.set_job(tx, job.id, only=[JobState.RUNNING], state=int(JobState.FAILED), reason=text, ended_at=at)
+        trials.forget(tx, job.id)
+    else:
+        text = f"attempt {job.attempts} of {most} ended: {why}"
+        store.set_job(tx, job.id, only=[JobState.RUNNING], state=int(JobState.QUEUED), reason=text)
+    note(tx, job.id, text, at)
+    log.warning("job recovered", extra={"job": job.id, "model": job.model, "reason": text})
+
+
+def released(tx: Tx, job: Job, at: datetime) -> None:
+    """Its worker was stopped with the hub: the job is queued again, and that start does not count."""
+    text = "the hub was stopped: the job goes on when it is started again"
+    values = {"state": int(JobState.QUEUED), "attempts": job.attempts - 1, "reason": text}
+    store.set_job(tx, job.id, only=[JobState.RUNNING], **values)
+    note(tx, job.id, text, at)
+    log.info("job released", extra={"job": job.id, "model": job.model})
+
+
+def note(tx: Tx, job_id: str, line: str, at: datetime) -> None:
+    """Into the job's log, as far as it has room."""
+    store.add_line(tx, job_id, line[:MAX_LINE], at, MAX_LINES)
 
 
 def _asked(job: Job) -> tuple[ResourceSpec, int]:

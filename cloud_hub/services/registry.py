@@ -73,6 +73,8 @@ class RegistryService:
         with self._db.read() as tx:
             if version is None:
                 version = store.aliased(tx, who.tenant, name, alias or "")
+                if version is None and store.find_model(tx, who.tenant, name) is None:
+                    raise NotFound(f"no model {name}")
                 if version is None:
                     raise NotFound(f"model {name} has no alias {(alias or '')[:64]!r}")
             return find_version(tx, who.tenant, name, version)

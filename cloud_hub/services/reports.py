@@ -42,4 +42,7 @@ class ReportService:
             version = registry.find_version(tx, who.tenant, name, number)
         if version is None:
             raise NotFound(f"no version {number} of model {name}")
-        return self.of_job(who, version.job_id, json=json)
+        try:
+            return self.of_job(who, version.job_id, json=json)
+        except NotFound as error:
+            raise NotFound(f"version {number} of model {name} has no report: {error}") from error

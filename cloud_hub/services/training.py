@@ -7,7 +7,7 @@ labels that no training has seen; until then they are pending, and what comes to
 import builtins
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -30,17 +30,9 @@ from protos.contract.ids import ModelName, TenantId, model_name
 
 log = logging.getLogger(__name__)
 
-MAX_LINES = 10_000  # kept of a job
-MAX_LINE = 2000  # characters
+StoredSpec = store.StoredSpec
 
 _FINISHED = (JobState.PUBLISHED, JobState.REJECTED, JobState.FAILED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSpec:
-    model: ModelName
-    yaml: str
-    updated_at: datetime
 
 
 class TrainingService:
@@ -59,17 +51,16 @@ class TrainingService:
         if spec.triggers.cron:
             cron.check(spec.triggers.cron)
         checked_selector(spec.deploy.selector)
-        stored = store.StoredSpec(tenant=who.tenant, model=model_name(spec.name), yaml=yaml, updated_at=self._clock.now())
+        stored = StoredSpec(tenant=who.tenant, model=model_name(spec.name), yaml=yaml, updated_at=self._clock.now())
         with self._db.write() as tx:
             store.put_spec(tx, stored)
         log.info("training spec put", extra={"model": stored.model, "by": who.name})
-        return StoredSpec(model=stored.model, yaml=yaml, updated_at=stored.updated_at)
+        return stored
 
     def get_spec(self, who: Principal, model: ModelName) -> StoredSpec:
         """Raises NotFound."""
         with self._db.read() as tx:
-            stored = _spec(tx, who.tenant, model)
-        return StoredSpec(model=stored.model, yaml=stored.yaml, updated_at=stored.updated_at)
+            return _spec(tx, who.tenant, model)
 
     def check_spec(self, who: Principal, yaml: str, *, dataset: bool) -> tuple[str, builtins.list[str]]:
         """The specification with every default written out ("" where it cannot be used), and all that is wrong with it.
@@ -128,7 +119,7 @@ class TrainingService:
             dataset = triggers.parsed(job.spec_yaml).data.dataset
             if dataset_store.labels_of(tx, who.tenant, dataset) is None:
                 raise NotReady(f"data set {dataset!r} of model {job.model} does not exist: create it first")
-            stored = store.StoredSpec(tenant=who.tenant, model=job.model, yaml=job.spec_yaml, updated_at=self._clock.now())
+            stored = StoredSpec(tenant=who.tenant, model=job.model, yaml=job.spec_yaml, updated_at=self._clock.now())
             return triggers.queue(tx, stored, triggers.MANUAL, f"by {who.name}, as job {id} again", self._clock.now())
 
     def get(self, who: Principal, id: str) -> Job:
@@ -218,7 +209,7 @@ class TrainingService:
             if not going:
                 _job(tx, job_id)
             elif line:
-                store.add_line(tx, job_id, line[:MAX_LINE], self._clock.now(), MAX_LINES)
+                queue.note(tx, job_id, line, self._clock.now())
             return going
 
     def finish(self, job_id: str, state: JobState, reason: str = "", version: int = 0) -> bool:
@@ -247,17 +238,7 @@ class TrainingService:
         with self._db.write() as tx:
             jobs = [job for job in store.running(tx) if job_id in ("", job.id) and job.id not in living]
             for job in jobs:
-                now = self._clock.now()
-                if job.attempts >= self._config.max_attempts:
-                    failed = {"state": int(JobState.FAILED), "ended_at": now}
-                    text = f"given up after {job.attempts} attempts: {why}"
-                    store.set_job(tx, job.id, only=[JobState.RUNNING], reason=text, **failed)
-                    trials.forget(tx, job.id)
-                else:
-                    text = f"attempt {job.attempts} of {self._config.max_attempts} ended: {why}"
-                    store.set_job(tx, job.id, only=[JobState.RUNNING], state=int(JobState.QUEUED), reason=text)
-                store.add_line(tx, job.id, text[:MAX_LINE], now, MAX_LINES)
-                log.warning("job recovered", extra={"job": job.id, "model": job.model, "reason": text})
+                queue.again(tx, job, why, self._config.max_attempts, self._clock.now())
         return len(jobs)
 
     def release(self, job_id: str) -> bool:
@@ -266,11 +247,7 @@ class TrainingService:
             job = store.find_job(tx, job_id)
             if job is None or job.state is not JobState.RUNNING:
                 return False
-            text = "the hub was stopped: the job goes on when it is started again"
-            values = {"state": int(JobState.QUEUED), "attempts": job.attempts - 1, "reason": text}
-            store.set_job(tx, job_id, only=[JobState.RUNNING], **values)
-            store.add_line(tx, job_id, text, self._clock.now(), MAX_LINES)
-        log.info("job released", extra={"job": job_id, "model": job.model})
+            queue.released(tx, job, self._clock.now())
         return True
 
     def trials(self, job_id: str, start: int) -> builtins.list[dict[str, Any]]:
@@ -301,7 +278,7 @@ class TrainingService:
         return queue.next_job(tx, machine, free or machine, self._clock.now())
 
 
-def _spec(tx: Tx, tenant: TenantId, model: ModelName) -> store.StoredSpec:
+def _spec(tx: Tx, tenant: TenantId, model: ModelName) -> StoredSpec:
     stored = store.find_spec(tx, tenant, model)
     if stored is None:
         raise NotFound(f"model {model} has no training specification: put one first")

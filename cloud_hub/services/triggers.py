@@ -7,13 +7,14 @@ from functools import lru_cache
 from cloud_hub.core import cron
 from cloud_hub.core import spec as specs
 from cloud_hub.core.errors import Invalid
-from cloud_hub.core.model import Job
+from cloud_hub.core.model import Job, ModelVersion
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.services.gate_figures import proportion
 from cloud_hub.services.registry import CHAMPION
 from cloud_hub.store import datasets as dataset_store
 from cloud_hub.store import episodes, field_answers, registry
 from cloud_hub.store import training as store
+from cloud_hub.store import training_triggers as waiting
 from cloud_hub.store.database import Tx
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ def is_due(tx: Tx, stored: store.StoredSpec, now: datetime) -> bool:
         return False
     if store.active_job(tx, stored.tenant, stored.model) is not None:
         return False
-    waiting = bool(store.pending(tx, stored.tenant, stored.model)) and enough_labels(tx, stored, spec)
-    return waiting or labels_due(tx, stored, spec) or bool(metric_due(tx, stored, spec))
+    asked = bool(waiting.pending(tx, stored.tenant, stored.model)) and enough_labels(tx, stored, spec)
+    return asked or labels_due(tx, stored, spec) or bool(metric_due(tx, stored, spec))
 
 
 def serve(tx: Tx, stored: store.StoredSpec, now: datetime, *, at: datetime) -> None:
@@ -52,7 +53,7 @@ def serve(tx: Tx, stored: store.StoredSpec, now: datetime, *, at: datetime) -> N
     """
     spec = parsed(stored.yaml)
     due = due_slot(tx, stored, spec, now)
-    if due is not None and store.take_slot(tx, stored.tenant, stored.model, due):
+    if due is not None and waiting.take_slot(tx, stored.tenant, stored.model, due):
         request(tx, stored, CRON, f"{spec.triggers.cron} due {due:%Y-%m-%d %H:%M} UTC", at)
     if store.active_job(tx, stored.tenant, stored.model) is not None or _queue_pending(tx, stored, spec, at):
         return
@@ -71,14 +72,14 @@ def request(tx: Tx, stored: store.StoredSpec, trigger: str, detail: str, at: dat
     active = store.active_job(tx, stored.tenant, stored.model)
     if active is not None:
         return active.id
-    store.put_pending(tx, stored.tenant, stored.model, trigger, detail, at)
+    waiting.put_pending(tx, stored.tenant, stored.model, trigger, detail, at)
     return _queue_pending(tx, stored, spec, at)
 
 
 def queue(tx: Tx, stored: store.StoredSpec, trigger: str, detail: str, at: datetime) -> Job:
     """Make the job; every pending trigger and every open episode of the model is served by it."""
     job = store.add_job(tx, stored.tenant, stored.model, trigger=trigger, detail=detail, spec_yaml=stored.yaml, at=at)
-    store.clear_pending(tx, stored.tenant, stored.model)
+    waiting.clear_pending(tx, stored.tenant, stored.model)
     episodes.join_job(tx, stored.tenant, stored.model, job.id)
     log.info("job queued", extra={"job": job.id, "model": job.model, "trigger": trigger, "detail": detail})
     return job
@@ -86,7 +87,7 @@ def queue(tx: Tx, stored: store.StoredSpec, trigger: str, detail: str, at: datet
 
 def _queue_pending(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec, at: datetime) -> str:
     """The job that pending triggers make, if there are any and labels enough; nothing is active."""
-    pending = store.pending(tx, stored.tenant, stored.model)
+    pending = waiting.pending(tx, stored.tenant, stored.model)
     if not pending or not enough_labels(tx, stored, spec):
         return ""
     first = min(pending, key=lambda one: _FIRST.get(one.trigger, len(_FIRST)))
@@ -97,7 +98,7 @@ def due_slot(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec, now: datetime
     """The latest time the schedule was due and has not been seen to. Raises Invalid."""
     if not spec.triggers.cron:
         return None
-    last = store.last_slot(tx, stored.tenant, stored.model)
+    last = waiting.last_slot(tx, stored.tenant, stored.model)
     after = stored.updated_at if last is None else max(last, stored.updated_at)
     return cron.last_due(spec.triggers.cron, after=after, until=now)
 
@@ -135,13 +136,25 @@ def metric_fell(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec) -> str:
         return ""
     number = registry.aliased(tx, stored.tenant, stored.model, CHAMPION)
     version = registry.find_version(tx, stored.tenant, stored.model, number) if number is not None else None
-    scores = [variant.score for variant in version.variants if variant.metric == "accuracy"] if version is not None else []
+    scores = accuracies(version) if version is not None else []
     if version is None or not scores:
         return ""
-    right, labelled = field_answers.control(tx, stored.tenant, spec.data.dataset, version.created_at, MOST_ANSWERS)
+    answered = [variant.manifest_digest for variant in version.variants]  # devices that are not there yet run an older one
+    right, labelled = field_answers.control(tx, stored.tenant, spec.data.dataset, answered, MOST_ANSWERS)
     if labelled < wanted.metric_samples:
         return ""
     share = proportion(right, labelled, devices=1)
     if share.high >= max(scores) - wanted.metric_drop:
         return ""
     return f"accuracy {share.value:.3f} on {labelled} labelled control samples, version {version.version} had {max(scores):.3f}"
+
+
+def accuracies(version: ModelVersion) -> list[float]:
+    """Of its files, on the test split; tasks that are judged by another metric say it beside that one, or have none."""
+    tested = version.report.get("test")
+    beside = tested if isinstance(tested, dict) else {}
+    found = [
+        variant.score if variant.metric == "accuracy" else beside.get(variant.target, {}).get("accuracy")
+        for variant in version.variants
+    ]
+    return [value for value in found if isinstance(value, float)]

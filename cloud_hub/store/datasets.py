@@ -63,6 +63,7 @@ samples = Table(
     Column("origin", Text),  # null: unlabelled
     Column("labelled_by", Text, nullable=False),
     Column("label_confidence", Float, nullable=False),
+    Column("manifest", Text),  # of the model that said what was predicted; null: not known
     UniqueConstraint("tenant", "dataset", "digest"),
     Index(None, "tenant", "dataset", "labelled_at"),
     Index(None, "tenant", "dataset", "name"),
@@ -105,13 +106,16 @@ def holding(tx: Tx, tenant: TenantId, name: str) -> Holding | None:
     return Holding(name=name, kind=kind, annotation=annotation, labels=tuple(row.labels))
 
 
-def note_columns(tx: Tx, tenant: TenantId, name: str, seen: Iterable[str], most: int) -> None:
-    """Which channels or columns its samples have: those known first, ``most`` at most."""
+def note_columns(tx: Tx, tenant: TenantId, name: str, seen: Iterable[str], most: int) -> int:
+    """Which channels or columns its samples have, ``most`` in all: how many new ones were left out."""
     mine = (datasets.c.tenant == tenant) & (datasets.c.name == name)
     known = tx.execute(select(datasets.c.columns).where(mine)).scalar_one()
-    both = list(dict.fromkeys([*known, *seen]))[:most]
-    if both != known:
-        tx.execute(update(datasets).where(mine).values(columns=both))
+    there = set(known)
+    new = [name for name in dict.fromkeys(seen) if name not in there]
+    taken = new[: max(0, most - len(known))]
+    if taken:
+        tx.execute(update(datasets).where(mine).values(columns=[*known, *taken]))
+    return len(new) - len(taken)
 
 
 def every(tx: Tx, tenant: TenantId) -> list[Dataset]:
@@ -276,4 +280,5 @@ def _sample(row: Row[Any]) -> Sample:
         origin=LabelOrigin(row.origin) if row.origin is not None else None,
         labelled_by=row.labelled_by,
         label_confidence=row.label_confidence,
+        manifest=Digest(row.manifest) if row.manifest is not None else None,
     )

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/training.proto\x12\x0btideline.v1\"B\n\x0cTrainingSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04yaml\x18\x02 \x01(\t\x12\x15\n\rupdated_at_ms\x18\x03 \x01(\x03\"\x1e\n\x0ePutSpecRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\"\x1f\n\x0eGetSpecRequest\x12\r\n\x05model\x18\x01 \x01(\t\":\n\x13ValidateSpecRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x15\n\rdataset_check\x18\x02 \x01(\x08\"3\n\x11ValidateSpecReply\x12\x10\n\x08problems\x18\x01 \x03(\t\x12\x0c\n\x04yaml\x18\x02 \x01(\t\"\x12\n\x10ListTasksRequest\"2\n\x0eListTasksReply\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.tideline.v1.Task\"\xa8\x01\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nannotation\x18\x03 \x01(\t\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x18\n\x10higher_is_better\x18\x05 \x01(\x08\x12\r\n\x05\x62ound\x18\x06 \x01(\x01\x12\x0e\n\x06losses\x18\x07 \x03(\t\x12\x15\n\raugmentations\x18\x08 \x03(\t\x12\x10\n\x08sections\x18\t \x01(\t\"S\n\rRunJobRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\t\x12\x10\n\x08\x65xecutor\x18\x03 \x01(\t\x12\x0f\n\x07workers\x18\x04 \x01(\r\"\x1b\n\rGetJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x0fListJobsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"H\n\rListJobsReply\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.tideline.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.tideline.v1.JobState\x12\x0f\n\x07trigger\x18\x04 \x01(\t\x12\x16\n\x0etrigger_detail\x18\x05 \x01(\t\x12\r\n\x05stage\x18\x06 \x01(\t\x12\x10\n\x08progress\x18\x07 \x01(\x01\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x19\n\x11published_version\x18\n \x01(\r\x12\x15\n\rcreated_at_ms\x18\x0b \x01(\x03\x12\x15\n\rstarted_at_ms\x18\x0c \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\r \x01(\x03\"P\n\x10GetReportRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0c\n\x04json\x18\x04 \x01(\x08\"\x1b\n\x0bReportPiece\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xa2\x01\n\x0bJobProgress\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.tideline.v1.Job\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\r\x12\x0c\n\x04step\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\r\n\x05\x65ta_s\x18\t \x01(\x01*\xb2\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_PUBLISHED\x10\x03\x12\x16\n\x12JOB_STATE_REJECTED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06\x32\xe2\x05\n\x08Training\x12\x41\n\x07PutSpec\x12\x1b.tideline.v1.PutSpecRequest\x1a\x19.tideline.v1.TrainingSpec\x12\x41\n\x07GetSpec\x12\x1b.tideline.v1.GetSpecRequest\x1a\x19.tideline.v1.TrainingSpec\x12P\n\x0cValidateSpec\x12 .tideline.v1.ValidateSpecRequest\x1a\x1e.tideline.v1.ValidateSpecReply\x12G\n\tListTasks\x12\x1d.tideline.v1.ListTasksRequest\x1a\x1b.tideline.v1.ListTasksReply\x12\x36\n\x06RunJob\x12\x1a.tideline.v1.RunJobRequest\x1a\x10.tideline.v1.Job\x12\x36\n\x06GetJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x10.tideline.v1.Job\x12\x44\n\x08ListJobs\x12\x1c.tideline.v1.ListJobsRequest\x1a\x1a.tideline.v1.ListJobsReply\x12\x39\n\tCancelJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x10.tideline.v1.Job\x12\x38\n\x08RetryJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x10.tideline.v1.Job\x12\x42\n\x08WatchJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x18.tideline.v1.JobProgress0\x01\x12\x46\n\tGetReport\x12\x1d.tideline.v1.GetReportRequest\x1a\x18.tideline.v1.ReportPiece0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/training.proto\x12\x0btideline.v1\"B\n\x0cTrainingSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04yaml\x18\x02 \x01(\t\x12\x15\n\rupdated_at_ms\x18\x03 \x01(\x03\"\x1e\n\x0ePutSpecRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\"\x1f\n\x0eGetSpecRequest\x12\r\n\x05model\x18\x01 \x01(\t\":\n\x13ValidateSpecRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x15\n\rdataset_check\x18\x02 \x01(\x08\"B\n\x11ValidateSpecReply\x12\x10\n\x08problems\x18\x01 \x03(\t\x12\x0c\n\x04yaml\x18\x02 \x01(\t\x12\r\n\x05notes\x18\x03 \x03(\t\"\x12\n\x10ListTasksRequest\"2\n\x0eListTasksReply\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.tideline.v1.Task\"\xa8\x01\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nannotation\x18\x03 \x01(\t\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x18\n\x10higher_is_better\x18\x05 \x01(\x08\x12\r\n\x05\x62ound\x18\x06 \x01(\x01\x12\x0e\n\x06losses\x18\x07 \x03(\t\x12\x15\n\raugmentations\x18\x08 \x03(\t\x12\x10\n\x08sections\x18\t \x01(\t\"S\n\rRunJobRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\t\x12\x10\n\x08\x65xecutor\x18\x03 \x01(\t\x12\x0f\n\x07workers\x18\x04 \x01(\r\"\x1b\n\rGetJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x0fListJobsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"H\n\rListJobsReply\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.tideline.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.tideline.v1.JobState\x12\x0f\n\x07trigger\x18\x04 \x01(\t\x12\x16\n\x0etrigger_detail\x18\x05 \x01(\t\x12\r\n\x05stage\x18\x06 \x01(\t\x12\x10\n\x08progress\x18\x07 \x01(\x01\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x19\n\x11published_version\x18\n \x01(\r\x12\x15\n\rcreated_at_ms\x18\x0b \x01(\x03\x12\x15\n\rstarted_at_ms\x18\x0c \x01(\x03\x12\x13\n\x0b\x65nded_at_ms\x18\r \x01(\x03\"P\n\x10GetReportRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0c\n\x04json\x18\x04 \x01(\x08\"\x1b\n\x0bReportPiece\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xa2\x01\n\x0bJobProgress\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.tideline.v1.Job\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\r\x12\x0c\n\x04step\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\r\n\x05\x65ta_s\x18\t \x01(\x01*\xb2\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_PUBLISHED\x10\x03\x12\x16\n\x12JOB_STATE_REJECTED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06\x32\xe2\x05\n\x08Training\x12\x41\n\x07PutSpec\x12\x1b.tideline.v1.PutSpecRequest\x1a\x19.tideline.v1.TrainingSpec\x12\x41\n\x07GetSpec\x12\x1b.tideline.v1.GetSpecRequest\x1a\x19.tideline.v1.TrainingSpec\x12P\n\x0cValidateSpec\x12 .tideline.v1.ValidateSpecRequest\x1a\x1e.tideline.v1.ValidateSpecReply\x12G\n\tListTasks\x12\x1d.tideline.v1.ListTasksRequest\x1a\x1b.tideline.v1.ListTasksReply\x12\x36\n\x06RunJob\x12\x1a.tideline.v1.RunJobRequest\x1a\x10.tideline.v1.Job\x12\x36\n\x06GetJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x10.tideline.v1.Job\x12\x44\n\x08ListJobs\x12\x1c.tideline.v1.ListJobsRequest\x1a\x1a.tideline.v1.ListJobsReply\x12\x39\n\tCancelJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x10.tideline.v1.Job\x12\x38\n\x08RetryJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x10.tideline.v1.Job\x12\x42\n\x08WatchJob\x12\x1a.tideline.v1.GetJobRequest\x1a\x18.tideline.v1.JobProgress0\x01\x12\x46\n\tGetReport\x12\x1d.tideline.v1.GetReportRequest\x1a\x18.tideline.v1.ReportPiece0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.training_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=1343
-  _globals['_JOBSTATE']._serialized_end=1521
+  _globals['_JOBSTATE']._serialized_start=1358
+  _globals['_JOBSTATE']._serialized_end=1536
   _globals['_TRAININGSPEC']._serialized_start=41
   _globals['_TRAININGSPEC']._serialized_end=107
   _globals['_PUTSPECREQUEST']._serialized_start=109
@@ -42,29 +42,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATESPECREQUEST']._serialized_start=174
   _globals['_VALIDATESPECREQUEST']._serialized_end=232
   _globals['_VALIDATESPECREPLY']._serialized_start=234
-  _globals['_VALIDATESPECREPLY']._serialized_end=285
-  _globals['_LISTTASKSREQUEST']._serialized_start=287
-  _globals['_LISTTASKSREQUEST']._serialized_end=305
-  _globals['_LISTTASKSREPLY']._serialized_start=307
-  _globals['_LISTTASKSREPLY']._serialized_end=357
-  _globals['_TASK']._serialized_start=360
-  _globals['_TASK']._serialized_end=528
-  _globals['_RUNJOBREQUEST']._serialized_start=530
-  _globals['_RUNJOBREQUEST']._serialized_end=613
-  _globals['_GETJOBREQUEST']._serialized_start=615
-  _globals['_GETJOBREQUEST']._serialized_end=642
-  _globals['_LISTJOBSREQUEST']._serialized_start=644
-  _globals['_LISTJOBSREQUEST']._serialized_end=715
-  _globals['_LISTJOBSREPLY']._serialized_start=717
-  _globals['_LISTJOBSREPLY']._serialized_end=789
-  _globals['_JOB']._serialized_start=792
-  _globals['_JOB']._serialized_end=1064
-  _globals['_GETREPORTREQUEST']._serialized_start=1066
-  _globals['_GETREPORTREQUEST']._serialized_end=1146
-  _globals['_REPORTPIECE']._serialized_start=1148
-  _globals['_REPORTPIECE']._serialized_end=1175
-  _globals['_JOBPROGRESS']._serialized_start=1178
-  _globals['_JOBPROGRESS']._serialized_end=1340
-  _globals['_TRAINING']._serialized_start=1524
-  _globals['_TRAINING']._serialized_end=2262
+  _globals['_VALIDATESPECREPLY']._serialized_end=300
+  _globals['_LISTTASKSREQUEST']._serialized_start=302
+  _globals['_LISTTASKSREQUEST']._serialized_end=320
+  _globals['_LISTTASKSREPLY']._serialized_start=322
+  _globals['_LISTTASKSREPLY']._serialized_end=372
+  _globals['_TASK']._serialized_start=375
+  _globals['_TASK']._serialized_end=543
+  _globals['_RUNJOBREQUEST']._serialized_start=545
+  _globals['_RUNJOBREQUEST']._serialized_end=628
+  _globals['_GETJOBREQUEST']._serialized_start=630
+  _globals['_GETJOBREQUEST']._serialized_end=657
+  _globals['_LISTJOBSREQUEST']._serialized_start=659
+  _globals['_LISTJOBSREQUEST']._serialized_end=730
+  _globals['_LISTJOBSREPLY']._serialized_start=732
+  _globals['_LISTJOBSREPLY']._serialized_end=804
+  _globals['_JOB']._serialized_start=807
+  _globals['_JOB']._serialized_end=1079
+  _globals['_GETREPORTREQUEST']._serialized_start=1081
+  _globals['_GETREPORTREQUEST']._serialized_end=1161
+  _globals['_REPORTPIECE']._serialized_start=1163
+  _globals['_REPORTPIECE']._serialized_end=1190
+  _globals['_JOBPROGRESS']._serialized_start=1193
+  _globals['_JOBPROGRESS']._serialized_end=1355
+  _globals['_TRAINING']._serialized_start=1539
+  _globals['_TRAINING']._serialized_end=2277
 # @@protoc_insertion_point(module_scope)

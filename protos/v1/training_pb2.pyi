@@ -55,12 +55,14 @@ class ValidateSpecRequest(_message.Message):
     def __init__(self, yaml: _Optional[str] = ..., dataset_check: _Optional[bool] = ...) -> None: ...
 
 class ValidateSpecReply(_message.Message):
-    __slots__ = ("problems", "yaml")
+    __slots__ = ("problems", "yaml", "notes")
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     YAML_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     problems: _containers.RepeatedScalarFieldContainer[str]
     yaml: str
-    def __init__(self, problems: _Optional[_Iterable[str]] = ..., yaml: _Optional[str] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, problems: _Optional[_Iterable[str]] = ..., yaml: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListTasksRequest(_message.Message):
     __slots__ = ()

@@ -35,13 +35,16 @@ class Service:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
+    def command(self) -> list[str]:
+        """What is started next."""
         app, config = self.agent.data_dir / "app", self.agent.folder / "agent.yaml"
-        command = [sys.executable, "-m", "edge_agent.app.launcher", "--app", str(app), "run", "--config", str(config)]
+        return [sys.executable, "-m", "edge_agent.app.launcher", "--app", str(app), "run", "--config", str(config)]
+
+    def _run(self) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_AGENT__")}
         while not self._stopping.is_set():
             with (self.agent.folder / "log").open("ab") as log:
-                self.agent.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+                self.agent.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=env)
             self.ended.append(self.agent.process.wait())
             self._stopping.wait(0.2)
 

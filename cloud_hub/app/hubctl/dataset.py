@@ -1,12 +1,11 @@
 """``hubctl dataset``: data sets, their import, their versions and their datasheets."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cloud_hub.app.hubctl import dataset_import
+from cloud_hub.app.hubctl import dataset_import, document
 from cloud_hub.app.hubctl.hub import TIMEOUT_S
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
@@ -114,18 +113,12 @@ def diff(
 def report(
     context: typer.Context,
     name: Name,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write it; as .json the figures alone.")],
+    out: document.Out,
     version: Annotated[int, typer.Option(min=0, help="Version; 0: what the dataset holds now.")] = 0,
 ) -> None:
     """Write a datasheet: counts, distributions, gaps, leaks and drift, as one HTML page that loads nothing."""
-    from edge_agent.core.files import write_atomic
-
-    session = of(context)
     request = pb.GetDatasheetRequest(dataset=name, version=version, json=out.suffix == ".json")
-    with session.hub() as hub:
-        data = b"".join(piece.data for piece in hub.datasets.GetDatasheet(request))
-    write_atomic(out, data, mode=0o644)
-    session.out.done(f"{out}: {len(data)} bytes", {"path": str(out), "bytes": len(data)})
+    document.save(of(context), lambda hub: hub.datasets.GetDatasheet(request), out)
 
 
 def _words(text: str) -> tuple[str, ...]:

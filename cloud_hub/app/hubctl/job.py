@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cloud_hub.app.hubctl import texts
+from cloud_hub.app.hubctl import document, texts
 from cloud_hub.app.hubctl.failure import ExitCode, Failure
 from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
 from cloud_hub.app.hubctl.listing import Limit, listed
@@ -54,8 +54,8 @@ def validate(
         reply = hub.training.ValidateSpec(request, timeout=TIMEOUT_S)
     if session.out.json:
         session.out.document(plain(reply))
-    for problem in () if session.out.json else reply.problems:
-        session.out.told(problem)
+    for line in () if session.out.json else (*reply.problems, *reply.notes):
+        session.out.told(" ".join(line.split()))
     if reply.problems:
         many = len(reply.problems)
         raise Failure(f"{file} cannot be used: {many} problem{'s' if many > 1 else ''}", ExitCode.REFUSED)
@@ -138,20 +138,11 @@ def _started(session: Session, hub: Hub, job: pb.Job, watched: bool) -> None:
 def report(
     context: typer.Context,
     id: Id,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write it; as .json the figures alone.")],
+    out: document.Out,
 ) -> None:
     """Write what a job found out about its model, published or refused, as one HTML page that loads nothing."""
-    write_report(of(context), pb.GetReportRequest(job_id=id, json=out.suffix == ".json"), out)
-
-
-def write_report(session: Session, request: pb.GetReportRequest, out: Path) -> None:
-    """Whole or not at all."""
-    from edge_agent.core.files import write_atomic
-
-    with session.hub() as hub:
-        data = b"".join(piece.data for piece in hub.training.GetReport(request))
-    write_atomic(out, data, mode=0o644)
-    session.out.done(f"{out}: {len(data)} bytes", {"path": str(out), "bytes": len(data)})
+    request = pb.GetReportRequest(job_id=id, json=out.suffix == ".json")
+    document.save(of(context), lambda hub: hub.training.GetReport(request), out)
 
 
 def _follow(session: Session, hub: Hub, id: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cloud_hub.app.hubctl.failure import ExitCode, Failure, refused
+from cloud_hub.app.hubctl.imports.piece import Refusals
 from cloud_hub.app.hubctl.imports.table import Table
 from cloud_hub.app.hubctl.imports.times import Clock, to_ms
 from cloud_hub.app.hubctl.session import of
@@ -18,6 +19,7 @@ app = typer.Typer(help="Labels that come later.")
 
 _AT_ONCE = 100  # a label may have 64 KB, a message 8 MB
 _TIMEOUT_S = 120.0
+_MOST_S = 86_400.0  # the hub allows no more
 _KEYS = ("sample_id", "digest", "name", "captured_at")
 
 
@@ -39,7 +41,7 @@ def import_(
     context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="Dataset name.")],
     csv: Annotated[Path, typer.Option(help="Columns: label, and sample_id, digest, name, or device and captured_at.")],
-    tolerance: Annotated[float, typer.Option(min=0, help="Seconds between captured_at and a sample's time.")] = 1.0,
+    tolerance: Annotated[float, typer.Option(min=0, max=_MOST_S, help="Seconds from captured_at to a sample's time.")] = 1.0,
     origin: Annotated[Origin, typer.Option(help="Whose labels they are.")] = Origin.TRUTH,
     label_column: Annotated[str, typer.Option(help="Label.")] = "label",
     device_column: Annotated[str, typer.Option(help="Device.")] = "device",
@@ -48,7 +50,8 @@ def import_(
 ) -> None:
     """Join labels to the samples they are about: delayed ground truth, or labels made elsewhere. The rest is told."""
     session = of(context)
-    truths = _read(csv, label_column, device_column, Clock(time_unit, time_format))
+    refusals = Refusals()
+    truths = _read(csv, label_column, device_column, Clock(time_unit, time_format), refusals)
     total = pb.JoinLabelsReply()
     with session.hub() as hub:
         while part := list(islice(truths, _AT_ONCE)):
@@ -60,21 +63,24 @@ def import_(
             total.labelled += reply.labelled
             total.unchanged += reply.unchanged
             total.unmatched_count += reply.unmatched_count
+    for line, reason in refusals.told:
+        session.out.note(f"no match for {line}: {reason}")
+    total.unmatched_count += refusals.count
     done = {"labelled": total.labelled, "unchanged": total.unchanged, "unmatched": total.unmatched_count}
     counts = f"{total.labelled} labelled, {total.unchanged} of them as before"
     session.out.done(f"{counts}, {total.unmatched_count} without a match", done)
     if total.unmatched_count:
-        raise Failure(f"{total.unmatched_count} labels found no sample", ExitCode.REFUSED)
+        raise Failure(f"{total.unmatched_count} of the labels were not given", ExitCode.REFUSED)
 
 
-def _read(path: Path, label: str, device: str, clock: Clock) -> Iterator[pb.JoinLabelsRequest.Truth]:
-    """Raises Failure naming the line."""
+def _read(path: Path, label: str, device: str, clock: Clock, refusals: Refusals) -> Iterator[pb.JoinLabelsRequest.Truth]:
+    """Raises Failure naming the line. Lines without a cell for each column are told to ``refusals``."""
     table = Table(path)
     table.need(label)
     keys = [key for key in _KEYS if key in table.columns]
     if not keys:
         raise refused(f"{path} needs one of the columns {', '.join(_KEYS)} to say what a label is about")
-    for line in table.rows():
+    for line in table.rows(refusals):
         row = dict(zip(table.columns, line.cells, strict=True))
         try:
             at_ms = to_ms(clock.seconds(row["captured_at"])) if row.get("captured_at") else 0

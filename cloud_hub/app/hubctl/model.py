@@ -1,12 +1,12 @@
 """``hubctl model``: versions and aliases."""
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from cloud_hub.app.hubctl.hub import TIMEOUT_S
-from cloud_hub.app.hubctl.job import write_report
+from cloud_hub.app.hubctl import document
+from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import of
 from protos.v1 import registry_pb2 as pb
@@ -97,17 +97,19 @@ def _stood(variants: list[dict[str, Any]], on_boards: list[dict[str, Any]]) -> l
 def report(
     context: typer.Context,
     name: Name,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write it; as .json the figures alone.")],
+    out: document.Out,
     version: Annotated[int, typer.Option(min=0, help="Version number; 0: the champion.")] = 0,
 ) -> None:
     """Write what is known of how good a version is, and where it fails, as one HTML page that loads nothing."""
-    session = of(context)
-    if not version:
-        with session.hub() as hub:
-            request = pb.GetVersionRequest(name=name, alias="champion")
-            version = hub.registry.GetVersion(request, timeout=TIMEOUT_S).version
-    wanted = training_pb2.GetReportRequest(model=name, version=version, json=out.suffix == ".json")
-    write_report(session, wanted, out)
+
+    def ask(hub: Hub) -> Iterable[training_pb2.ReportPiece]:
+        request = pb.GetVersionRequest(name=name, alias="champion")
+        number = version or hub.registry.GetVersion(request, timeout=TIMEOUT_S).version
+        wanted = training_pb2.GetReportRequest(model=name, version=number, json=out.suffix == ".json")
+        pieces: Iterable[training_pb2.ReportPiece] = hub.training.GetReport(wanted)
+        return pieces
+
+    document.save(of(context), ask, out)
 
 
 @app.command()

@@ -1,17 +1,10 @@
-"""Images to import, wherever they lie: folders, arrays, or archives with an index. Nothing is ever unpacked to disk."""
+"""Images to import, wherever they lie: folders, or archives with an index. Nothing is ever unpacked to disk."""
 
-import io
 import re
 import tarfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from cloud_hub.app.hubctl.failure import refused
 from cloud_hub.app.hubctl.imports.piece import MAX_SAMPLE_BYTES, SPLITS, Piece, Refusals
@@ -70,55 +63,6 @@ class FolderSource:
         if match is None:
             raise refused(f"--source-pattern does not match {name}")
         return match[1] if match.re.groups else match[0]
-
-
-class ArraySource:
-    """An ``.npz``: ``images`` u8 (N, H, W[, 3]), ``labels`` (N,) names or indices into ``known``; ``source``, ``split``."""
-
-    def __init__(self, path: Path, known: Sequence[str]) -> None:
-        self.refusals = Refusals()
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                self._images: NDArray[Any] = arrays["images"]
-                columns = {name: arrays[name] for name in ("labels", "source", "split") if name in arrays}
-        except KeyError as error:
-            raise refused(f"{path} has no array 'images'") from error
-        except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise refused(f"{path} is not an .npz of plain arrays: {error}") from error
-        self._path = path
-        self._check(columns)
-        labels = columns.get("labels")
-        self._labels = [""] * len(self._images) if labels is None else [_label(path, value, known) for value in labels]
-        self._sources = [str(value) for value in columns.get("source", ())]
-        self._splits = [str(value) for value in columns.get("split", ())]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[Piece]:
-        for i, image in enumerate(self._images):
-            name = f"{self._path.name}#{i}"
-            buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, "PNG")
-            source = self._sources[i] if self._sources else name
-            split = self._splits[i] if self._splits else ""
-            yield Piece(name=name, data=buffer.getvalue(), label=self._labels[i], source=source, split=split)
-
-    def _check(self, columns: Mapping[str, NDArray[Any]]) -> None:
-        images = self._images
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)) or images.size == 0:
-            raise refused(f"{self._path}: 'images' must be uint8 (N, H, W) or (N, H, W, 3), got {images.dtype} {images.shape}")
-        for name, column in columns.items():
-            if column.shape != (len(images),):
-                raise refused(f"{self._path}: '{name}' must have shape ({len(images)},), got {column.shape}")
-
-
-def _label(path: Path, value: Any, known: Sequence[str]) -> str:
-    if not isinstance(value, np.integer):
-        return str(value)
-    if not 0 <= value < len(known):
-        raise refused(f"{path}: label index {value} is outside the {len(known)} labels of the dataset")
-    return known[int(value)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

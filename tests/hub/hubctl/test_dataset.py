@@ -153,3 +153,23 @@ def test_windows_and_texts_are_imported_and_shown(ask: Ask, tmp_path: Path) -> N
     (tmp_path / "mails.tsv").write_text("ham\thello\nspam\tbuy\n")
     assert ask("dataset", "import", "mails", str(tmp_path / "mails.tsv"))["added"] == 2
     assert {ask("sample", "show", each["id"])["content"] for each in ask("sample", "list", "mails")} == {"hello", "buy"}
+
+
+def test_every_line_of_a_file_of_labels_is_told(run: Run, ask: Ask, tmp_path: Path) -> None:
+    ask("dataset", "create", "told", "--labels", "cat,dog")
+    run("dataset", "import", "told", "--dir", str(folder_of(tmp_path, 2)))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,label\ncat/000.png,dog\ncat/000.png\nnobody,dog\ndog/001.png,cow\n")
+    result = run("--output", "json", "label", "import", "told", "--csv", str(labels), code=4)
+    assert json.loads(result.stdout) == {"labelled": 1, "unchanged": 0, "unmatched": 3}
+    for words in ("labels.csv:3: 1 cells, the table has 2 columns", "nobody: no sample of this name", "unknown label 'cow'"):
+        assert words in result.stderr
+    assert result.stderr.endswith("error: 3 of the labels were not given\n")
+    run("label", "import", "told", "--csv", str(labels), "--tolerance", "1e300", code=2)
+    assert "'cat' twice" in run("dataset", "create", "twice", "--labels", "cat,dog,cat", code=4).stderr
+
+
+def test_a_datasheet_that_cannot_be_written_is_not_made(run: Run, tmp_path: Path) -> None:
+    run("dataset", "create", "unwritten", "--labels", "cat,dog")
+    stderr = run("dataset", "report", "unwritten", "-o", str(tmp_path), code=4).stderr
+    assert stderr == f"error: cannot write {tmp_path}: it is a folder\n"

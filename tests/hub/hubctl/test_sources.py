@@ -1,8 +1,12 @@
 """Where imported images come from."""
 
+import contextlib
 import io
 import re
 import tarfile
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,8 @@ import pytest
 from PIL import Image
 
 from cloud_hub.app.hubctl.failure import Failure
-from cloud_hub.app.hubctl.sources import GTSRB, ArraySource, Columns, FolderSource, IndexSource
+from cloud_hub.app.hubctl.imports.arrays import ArraySource
+from cloud_hub.app.hubctl.sources import GTSRB, Columns, FolderSource, IndexSource
 
 
 def png(shade: int = 0) -> bytes:
@@ -90,6 +95,79 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, arrays: dict[str, np
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(Failure, match=told):
         list(ArraySource(tmp_path / "a.npz", ["cat"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "descr", "told"),
+    [
+        ("images", (1 << 33, 64, 64, 3), "|u1", "'images' would take .* bytes, more than"),
+        ("images", (1, 1 << 20, 1 << 20), "|u1", "one of 'images' would take"),
+        ("labels", (2,), f"<U{1 << 28}", "'labels' would take"),
+        ("labels", (1 << 40,), "<i8", "'labels' must have shape"),
+        ("images", (1 << 20, 64, 64), "|u1", "ends after 1 of"),
+    ],
+)
+def test_arrays_that_claim_to_hold_more_than_there_is_room_for_take_none(
+    tmp_path: Path, name: str, shape: tuple[int, ...], descr: str, told: str
+) -> None:
+    """A zip bomb: some bytes that say they are many."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": shape, "fortran_order": False, "descr": descr})  # type: ignore[no-untyped-call]
+    images = io.BytesIO()
+    np.save(images, np.zeros((2, 4, 4), np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as packed:
+        held = {"images": images.getvalue(), name: header.getvalue() + bytes(6000)}
+        for each, data in held.items():
+            packed.writestr(f"{each}.npy", data)
+    with pytest.raises(Failure, match=told), _at_most(1 << 20):
+        list(ArraySource(tmp_path / "a.npz", ["cat"]))
+
+
+def test_of_arrays_one_picture_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((64, 512, 512), np.uint8))
+    assert (tmp_path / "a.npz").stat().st_size < 1 << 20
+    with _at_most(4 << 20):
+        assert sum(1 for _ in ArraySource(tmp_path / "a.npz", [])) == 64
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_an_array_file_that_is_damaged_is_told_by_name(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, images=np.random.default_rng(0).integers(0, 256, (9, 32, 32), dtype=np.uint8))
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data if damage == "flipped" else data[: len(data) // 2]))
+    with pytest.raises(Failure, match=r"a\.npz"):
+        list(ArraySource(path, []))
+
+
+def test_a_packing_that_cannot_be_unpacked_in_pieces_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((1, 5000, 5000), np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_BZIP2) as packed:
+        packed.writestr("images.npy", buffer.getvalue())
+    with pytest.raises(Failure, match="numpy's own"), _at_most(1 << 20):
+        ArraySource(tmp_path / "a.npz", [])
+
+
+@contextlib.contextmanager
+def _at_most(size: int) -> Iterator[None]:
+    """Bytes of memory at once."""
+    png()  # Pillow loads its plugins when it first writes
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < size
+
+
+def test_arrays_in_columns_first_order_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.asfortranarray(np.zeros((2, 4, 5), np.uint8)))
+    with pytest.raises(Failure, match="ascontiguousarray"):
+        ArraySource(tmp_path / "a.npz", [])
 
 
 def test_an_index_finds_its_images_as_files_and_in_archives(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Specifications, jobs and models on the command line."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 import yaml
 
 from cloud_hub.core.model import JobState, TrainingStep
+from cloud_hub.store import training as store
 from tests.hub.hubctl.conftest import Run
 from tests.hub.rpc.running import ADMIN, RunningHub
 
@@ -79,6 +84,8 @@ def test_a_specification_is_looked_at_as_a_whole_and_not_stored(run: Run, ask: A
     assert "3 problems" in said.stderr
     path.write_text("name: checked\ndata: {dataset: nowhere}\n")
     assert "can be used" in run("job", "validate", "-f", str(path)).stdout
+    path.write_text("name: checked\ndata: {dataset: nowhere}\ncompress: {prune: [0.5]}\n")
+    assert "'compress.prune' makes no difference" in run("job", "validate", "-f", str(path)).stdout
     assert "'nowhere' does not exist" in run("job", "validate", "-f", str(path), "--dataset-check", code=4).stdout
     assert "batch_size: 64" in ask("job", "validate", "-f", str(path))["yaml"]
     run("spec", "get", "checked", code=3)
@@ -126,8 +133,9 @@ def test_the_log_of_a_running_job_is_printed_without_waiting_for_its_end(hub: Ru
     job_id = json.loads(run("--output", "json", "job", "run", "going").stdout)["id"]
     claimed = hub.services.training.claim()
     assert claimed is not None and claimed.id == job_id
-    for number in range(1500):  # more than the hub reads at once
-        hub.services.training.progress(job_id, "train", 0.1, f"line {number}")
+    with hub.db.write() as tx:
+        for number in range(1500):  # more than the hub reads at once
+            store.add_line(tx, job_id, f"line {number}", datetime.now(UTC), 10_000)
     lines = run("job", "logs", job_id).stdout.splitlines()
     assert len(lines) == 1500 and lines[-1].endswith("line 1499")
     hub.services.training.cancel(ADMIN, job_id)
@@ -147,3 +155,66 @@ def test_models_are_listed_shown_and_promoted(hub: RunningHub, run: Run, ask: As
     assert ask("model", "get", "shown", "--alias", "challenger")["version"] == 2
     assert "onnx-int8" in run("model", "get", "shown", "--version", "2").stdout
     run("model", "promote", "shown", "9", code=3)
+    assert run("model", "get", "nowhere", code=3).stderr == "error: no model nowhere\n"
+
+
+def test_the_report_of_a_job_is_written_whole_or_not_at_all(hub: RunningHub, run: Run, ask: Ask, tmp_path: Path) -> None:
+    spec_for(run, tmp_path, "reported")
+    job_id = ask("job", "run", "reported")["id"]
+    page, figures = tmp_path / "report.html", tmp_path / "report.json"
+    assert "has no report" in run("job", "report", job_id, "-o", str(page), code=3).stderr
+    hub.services.reports.put(job_id, b"<html>good</html>", b'{"accuracy": 0.9}')
+    assert ask("job", "report", job_id, "-o", str(page)) == {"path": str(page), "bytes": 17}
+    assert run("job", "report", job_id, "-o", str(figures)).stdout == f"{figures}: 17 bytes\n"
+    assert page.read_bytes() == b"<html>good</html>" and json.loads(figures.read_text()) == {"accuracy": 0.9}
+
+    run("job", "report", "no-such-job", "-o", str(page), code=3)
+    assert page.read_bytes() == b"<html>good</html>", "what was there stays"
+    for out, why in ((tmp_path, "it is a folder"), (tmp_path / "no" / "r.html", f"there is no folder {tmp_path / 'no'}")):
+        assert run("job", "report", job_id, "-o", str(out), code=4).stderr == f"error: cannot write {out}: {why}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "spec.yaml"]
+    ask("job", "cancel", job_id)
+
+
+def test_the_report_of_a_version_is_that_of_its_job(hub: RunningHub, run: Run, ask: Ask, tmp_path: Path) -> None:
+    spec_for(run, tmp_path, "judged")
+    job_id = ask("job", "run", "judged")["id"]
+    hub.publish("judged", job_id=job_id)
+    hub.publish("judged")
+    hub.services.reports.put(job_id, b"<html>first</html>", b'{"accuracy": 0.9}')
+    out = str(tmp_path / "report.html")
+    assert "no alias 'champion'" in run("model", "report", "judged", "-o", out, code=3).stderr
+    run("model", "promote", "judged", "1")
+    assert ask("model", "report", "judged", "-o", out)["bytes"] == 18
+    assert ask("model", "report", "judged", "--version", "1", "-o", out)["bytes"] == 18
+    assert Path(out).read_bytes() == b"<html>first</html>"
+    for version, why in (("2", "version 2 of model judged has no report"), ("9", "no version 9 of model judged")):
+        assert why in run("model", "report", "judged", "--version", version, "-o", out, code=3).stderr
+    assert run("model", "report", "nowhere", "-o", out, code=3).stderr == "error: no model nowhere\n"
+    ask("job", "cancel", job_id)
+
+
+def test_each_problem_of_a_specification_is_one_line(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("name: [\n")
+    said = run("job", "validate", "-f", str(path), code=4)
+    assert len(said.stdout.splitlines()) == 1 and "is not YAML" in said.stdout
+    assert said.stderr == f"error: {path} cannot be used: 1 problem\n"
+
+
+def test_a_follower_that_is_interrupted_ends_quietly_and_the_job_goes_on(
+    hub: RunningHub, run: Run, config: Path, tmp_path: Path
+) -> None:
+    spec_for(run, tmp_path, "left")
+    job_id = json.loads(run("--output", "json", "job", "run", "left").stdout)["id"]
+    claimed = hub.services.training.claim()
+    assert claimed is not None and claimed.id == job_id
+    hub.services.training.progress(job_id, "train", 0.1, "the first line")
+    command = [Path(sys.executable).parent / "hubctl", "--config", config, "job", "logs", job_id, "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and "the first line" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert hub.services.training.job(job_id).state is JobState.RUNNING
+    hub.services.training.cancel(ADMIN, job_id)

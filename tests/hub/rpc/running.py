@@ -166,7 +166,7 @@ class RunningHub:
         with self.db.write() as tx:
             self.services.fleet.set_desired(tx, DeviceId(device), assignment)
 
-    def publish(self, model: str, *, artifact: bytes = b"onnx" * 1000) -> ModelVersion:
+    def publish(self, model: str, *, artifact: bytes = b"onnx" * 1000, job_id: str = "") -> ModelVersion:
         name, store = ModelName(model), self.services.artifacts
         version = self.services.registry.reserve(name)
         golden = b"golden set of " + model.encode()
@@ -207,7 +207,7 @@ class RunningHub:
                 variants=(variant,),
                 baseline=baseline,
                 report={"accuracy": 0.97},
-                job_id=f"job-{model}-{version}",
+                job_id=job_id or f"job-{model}-{version}",
             )
         )
         self.services.trust.tick(self.clock.now())

@@ -8,17 +8,15 @@ import pytest
 from PIL import Image
 
 from cloud_hub.core import pages
-from cloud_hub.core.errors import Conflict, Invalid, NotFound, NotReady
+from cloud_hub.core.errors import Conflict, Invalid, NotFound
 from cloud_hub.core.model import Principal, Role
 from cloud_hub.core.pages import Page
-from cloud_hub.services.datasets import CapturedSample, DatasetService, NewSample, Refused
-from cloud_hub.services.training import TrainingService
+from cloud_hub.services.datasets import DatasetService, NewSample, Refused
 from cloud_hub.store.artifacts import ArtifactStore
 from cloud_hub.store.database import Database
-from protos.contract import ids
 from protos.contract.ids import DeviceId, Digest
 from tests.hub.fleet_parts import ADMIN, STRANGER, Clock
-from tests.hub.telemetry_parts import CAM, START, manifest, publish
+from tests.hub.telemetry_parts import CAM
 
 DEVICE = Principal(role=Role.DEVICE, name=CAM)
 SPEC = "name: digits\ndata: {dataset: numbers}\n"
@@ -52,23 +50,6 @@ def new(number: int, **values: object) -> NewSample:
         **values,
     }
     return NewSample(**fields)  # type: ignore[arg-type]
-
-
-def captured(number: int, **values: object) -> CapturedSample:
-    data = image(number)
-    fields: dict[str, object] = {
-        "digest": ids.digest_of(data),
-        "content": data,
-        "captured_at": START,
-        "source": "gate",
-        "name": "",
-        "reason": "uncertain",
-        "model_manifest": manifest("digits", 1),
-        "predicted": "two",
-        "confidence": 0.4,
-        **values,
-    }
-    return CapturedSample(**fields)  # type: ignore[arg-type]
 
 
 def listed(datasets: DatasetService, labelled: bool | None = None, device: DeviceId | None = None) -> list[str]:
@@ -199,43 +180,6 @@ def test_labels_are_given_all_or_none(datasets: DatasetService) -> None:
     assert datasets.label(ADMIN, [(one, "one"), (two, "two")]) == 2
     assert listed(datasets, labelled=True) == ["1.png", "2.png"]
     assert listed(datasets, labelled=False) == []
-
-
-def test_a_device_hands_a_frame_over_once(db: Database, datasets: DatasetService) -> None:
-    publish(db, 1)
-    TrainingService(db, Clock()).put_spec(ADMIN, SPEC)
-    id, duplicate = datasets.upload(DEVICE, captured(1))
-    assert not duplicate
-    assert datasets.upload(DEVICE, captured(1)) == (id, True)
-    sample, data = datasets.get_sample(ADMIN, id)
-    assert (sample.dataset, sample.device, sample.reason, sample.predicted) == ("numbers", CAM, "uncertain", "two")
-    assert (sample.confidence, sample.captured_at, sample.source, sample.label) == (0.4, START, "gate", None)
-    assert data == image(1)
-    assert listed(datasets, device=CAM) == [""]
-    assert listed(datasets, device=DeviceId("cam-9")) == []
-
-
-def test_a_frame_that_is_not_what_its_digest_says_is_refused(db: Database, datasets: DatasetService) -> None:
-    publish(db, 1)
-    TrainingService(db, Clock()).put_spec(ADMIN, SPEC)
-    other = ids.digest_of(b"other")
-    with pytest.raises(Invalid, match="digest"):
-        datasets.upload(DEVICE, captured(1, digest=other))
-    with pytest.raises(Invalid, match=r"frame\.png: not a readable"):
-        datasets.upload(DEVICE, captured(1, name="frame.png", digest=ids.digest_of(b"junk"), content=b"junk"))
-    with pytest.raises(Invalid, match="confidence"):
-        datasets.upload(DEVICE, captured(1, confidence=float("nan")))
-
-
-def test_a_frame_with_nowhere_to_go_says_what_is_missing(db: Database, datasets: DatasetService) -> None:
-    with pytest.raises(NotFound, match="no published model"):
-        datasets.upload(DEVICE, captured(1))
-    publish(db, 1)
-    with pytest.raises(NotReady, match="no training specification"):
-        datasets.upload(DEVICE, captured(1))
-    TrainingService(db, Clock()).put_spec(ADMIN, SPEC.replace("numbers", "letters"))
-    with pytest.raises(NotReady, match="'letters' of model digits does not exist"):
-        datasets.upload(DEVICE, captured(1))
 
 
 def test_a_sample_row_always_has_its_image(datasets: DatasetService, artifacts: ArtifactStore) -> None:

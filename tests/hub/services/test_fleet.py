@@ -11,7 +11,7 @@ from protos.contract import ids
 from protos.contract.ids import DeviceId, TenantId
 from protos.contract.telemetry import MAX_SEQUENCE
 from protos.contract.twin import Health, ModelAssignment, Presence, ReportedTwin, Status
-from tests.hub.fleet_parts import ADMIN, START, STRANGER, TENANT, Hub
+from tests.hub.fleet_parts import ADMIN, BOARD, START, STRANGER, TENANT, Hub
 
 MODEL = ModelAssignment(
     name=ids.model_name("signs"), version=3, manifest_digest=ids.digest_of(b"manifest"), manifest_size_bytes=100
@@ -233,3 +233,10 @@ def test_a_generation_that_no_hub_can_have_given_is_refused(hub: Hub) -> None:
 def test_nothing_can_be_asked_of_an_unknown_device(hub: Hub) -> None:
     with pytest.raises(NotFound, match="nobody"):
         _ask(hub, ids.device_id("nobody"))
+
+
+def test_devices_have_their_board_and_labels_as_groups(hub: Hub) -> None:
+    hub.device("cam-1", site="north")
+    groups = hub.fleet.groups(ADMIN, {"cam-1", "gone"})
+    assert groups == {"cam-1": {"board": BOARD, "site": "north"}}
+    assert hub.fleet.groups(STRANGER, {"cam-1"}) == {}

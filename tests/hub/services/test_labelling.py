@@ -10,7 +10,8 @@ from cloud_hub.core.errors import Invalid, NotFound
 from cloud_hub.core.model import Principal, Role, Sample
 from cloud_hub.core.pages import Page
 from cloud_hub.core.tasks import Annotation
-from cloud_hub.services.datasets import CapturedSample, DatasetService, NewSample
+from cloud_hub.services.captures import CapturedSample
+from cloud_hub.services.datasets import DatasetService, NewSample
 from cloud_hub.services.labelling import NewLabel, Truth
 from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
@@ -99,7 +100,7 @@ def captured(db: Database, datasets: DatasetService) -> list[Sample]:
     TrainingService(db, Clock()).put_spec(ADMIN, "name: digits\ndata: {dataset: loans}\n")
     for n in range(10):
         content = encode_row({"n": n})
-        datasets.upload(
+        datasets.captures.upload(
             DEVICE,
             CapturedSample(
                 digest=ids.digest_of(content),

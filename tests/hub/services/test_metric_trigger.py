@@ -1,6 +1,7 @@
 """A job that is made because the field says that a model has become worse."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 
 from cloud_hub.core.datasets import LabelOrigin
 from cloud_hub.core.model import JobState, Sample
+from cloud_hub.services import triggers
 from cloud_hub.services.registry import CHAMPION
 from cloud_hub.store import datasets, registry
 from protos.contract.ids import DeviceId, digest_of
 from tests.hub.fleet_parts import ADMIN
 from tests.hub.services.test_training import Trainer, spec
-from tests.hub.telemetry_parts import DIGITS, TENANT, publish
+from tests.hub.telemetry_parts import DIGITS, TENANT, manifest, publish
 
 WATCHED = "name: digits\ndata: {dataset: numbers}\ntriggers: {metric_drop: 0.1, metric_samples: 50, min_new_labels: 5}\n"
 
@@ -37,13 +39,19 @@ def best(trainer: Trainer) -> float:
 
 
 def labelled(
-    trainer: Trainer, count: int, right: float, *, reason: str = "control", origin: LabelOrigin = LabelOrigin.HUMAN
+    trainer: Trainer,
+    count: int,
+    right: float,
+    *,
+    reason: str = "control",
+    origin: LabelOrigin = LabelOrigin.HUMAN,
+    version: int | None = 1,
 ) -> None:
-    """Samples of the field, of which the model got a share right."""
+    """Samples of the field, of which a version got a share right."""
     now = trainer.clock.now() + timedelta(hours=1)
     with trainer.db.write() as tx:
         for i in range(count):
-            digest = digest_of(f"{reason} {origin} {right} {i}".encode())
+            digest = digest_of(f"{reason} {origin} {right} {version} {i}".encode())
             sample = Sample(
                 id=datasets.sample_id(TENANT, "numbers", digest),
                 dataset="numbers",
@@ -61,6 +69,7 @@ def labelled(
                 labelled_at=now,
                 origin=origin,
                 labelled_by="somebody",
+                manifest=manifest(DIGITS, version) if version is not None else None,
             )
             datasets.add_sample(tx, TENANT, sample)
 
@@ -116,8 +125,34 @@ def test_a_job_that_came_to_nothing_is_not_made_again_on_the_same_labels(trainer
     assert len(trainer.jobs()) == 1
 
 
+def test_answers_of_another_version_say_nothing_of_the_one_in_the_field(trainer: Trainer) -> None:
+    """Devices that have not been updated yet answer with the version before, and that one is being replaced."""
+    second = publish(trainer.db, 2)
+    with trainer.db.write() as tx:
+        registry.put_alias(tx, TENANT, DIGITS, CHAMPION, second.version)
+    labelled(trainer, 200, best(trainer) - 0.5, version=1)
+    labelled(trainer, 200, best(trainer) - 0.5, version=None)  # kept by an older hub: nobody knows who answered
+    labelled(trainer, 60, best(trainer), version=2)
+    trainer.tick()
+    assert trainer.jobs() == []
+    labelled(trainer, 200, best(trainer) - 0.3, version=2)
+    trainer.tick()
+    (job,) = trainer.jobs()
+    assert "260 labelled control samples, version 2 had" in job.trigger_detail
+
+
 def test_nobody_who_did_not_ask_is_bothered(trainer: Trainer) -> None:
     trainer.put(spec())
     labelled(trainer, 200, 0.1)
     trainer.tick()
     assert trainer.jobs() == []
+
+
+def test_a_model_that_is_judged_by_another_metric_is_compared_by_the_accuracy_that_stands_beside_it(trainer: Trainer) -> None:
+    with trainer.db.read() as tx:
+        version = registry.find_version(tx, TENANT, DIGITS, 1)
+    assert version is not None and triggers.accuracies(version) == [variant.score for variant in version.variants]
+    (first, *_) = [replace(variant, metric="macro_f1") for variant in version.variants]
+    other = replace(version, variants=(first,), report={"test": {first.target: {"macro_f1": 0.7, "accuracy": 0.9}}})
+    assert triggers.accuracies(other) == [0.9]
+    assert triggers.accuracies(replace(other, report={})) == []

@@ -119,9 +119,11 @@ def _guessed(path: Path, target: Target) -> Format:
 
 def _images(path: Path, format: Format, target: Target, options: Options) -> Source:
     from cloud_hub.app.hubctl.imports.boxes import CocoSource, YoloSource
-    from cloud_hub.app.hubctl.sources import ArraySource, FolderSource
+    from cloud_hub.app.hubctl.sources import FolderSource
 
     if format is Format.NPZ:
+        from cloud_hub.app.hubctl.imports.arrays import ArraySource
+
         return ArraySource(path, target.labels)
     if format is Format.COCO:
         return CocoSource(path, options.dir or path.parent)
