@@ -19,10 +19,13 @@ from protos.contract.ids import TenantId
 
 if TYPE_CHECKING:
     from cloud_hub.pipeline.clean import RawSample
+    from cloud_hub.pipeline.stored import Stored
 
 log = logging.getLogger(__name__)
 
 _BEGUN = "data.json"  # in a job's folder: the specification, and the version of the data set that it was begun on
+_PROGRAMS_BYTES = 1 << 30  # what a job takes that has no data: torch, the exporters and the runtimes
+_TIMES = 3  # of the samples: as they are decoded (1), as networks take them (1), and what is made of them on the way
 
 
 class JobData:
@@ -63,28 +66,28 @@ class JobData:
         """In index order."""
         return self._holding.labels
 
-    def samples(self) -> "Iterator[RawSample]":
+    def devices(self) -> set[str]:
+        """That samples came from."""
+        return {sample.group for sample in self._versions.samples_of(self.version) if sample.group}
+
+    def samples(self) -> "Stored":
         """Oldest first, each read when its turn comes."""
         listed = sorted(self._versions.samples_of(self.version), key=lambda sample: (sample.added_ms, sample.id))
-        return self._read(listed)
+        return self._stored(listed)
 
     def unlabelled(self) -> "Iterator[RawSample]":
         """As ``samples``; looked for only where somebody begins to read them."""
-        yield from self._read(self._versions.unlabelled(self._tenant, self.version.dataset, self._most))
+        yield from self._stored(self._versions.unlabelled(self._tenant, self.version.dataset, self._most))
 
-    def _read(self, listed: Iterable[VersionSample]) -> "Iterator[RawSample]":
+    def _stored(self, listed: Iterable[VersionSample]) -> "Stored":
         from cloud_hub.pipeline.clean import RawSample
+        from cloud_hub.pipeline.stored import Stored
 
-        for sample in listed:
-            try:
-                content = self._artifacts.read(sample.digest)
-            except HubError as error:  # counted by the cleaning report as unreadable
-                log.warning("sample cannot be read", extra={"sample": sample.id, "reason": str(error)})
-                content = b""
-            yield RawSample(
+        known = [
+            RawSample(
                 id=sample.id,
                 digest=sample.digest,
-                content=content,
+                content=b"",
                 label=sample.label,
                 source=source_of(sample, self._take_s),
                 split=sample.split,
@@ -93,6 +96,16 @@ class JobData:
                 at_ms=sample.at_ms,
                 origin=sample.origin,
             )
+            for sample in listed
+        ]
+        return Stored(known, self._content)
+
+    def _content(self, sample: "RawSample") -> bytes:
+        try:
+            return self._artifacts.read(sample.digest)
+        except HubError as error:  # counted by the cleaning report as unreadable
+            log.warning("sample cannot be read", extra={"sample": sample.id, "reason": str(error)})
+            return b""
 
     def lineage(self) -> Mapping[str, object]:
         """JSON, for the report of what is trained on it."""
@@ -113,6 +126,13 @@ def as_begun(spec: TrainingSpec, folder: Path) -> TrainingSpec:
     except FileNotFoundError:
         return spec
     return replace(spec, data=replace(spec.data, version=number)) if asked == specs.dump(spec) else spec
+
+
+def within(spec: TrainingSpec, memory_mb: int) -> TrainingSpec:
+    """Holding no more samples than a job with so much memory can: what is beyond is left out, and said, as at any bound."""
+    memory = memory_mb << 20
+    most = max((memory - _PROGRAMS_BYTES) // _TIMES, memory // 8, 1 << 20)
+    return replace(spec, data=replace(spec.data, max_bytes=min(spec.data.max_bytes, most)))
 
 
 def begin(spec: TrainingSpec, version: DatasetVersion, folder: Path) -> None:

@@ -157,7 +157,7 @@ class JobRunner:
             self._running.remove(one)
             _end(one.process)
             log.info("job process ended", extra={"job": one.job.id, "code": one.process.returncode})
-            self._unsettled[one.job.id] = reason or f"the worker ended with code {one.process.returncode}; see {one.job.id}.log"
+            self._unsettled[one.job.id] = reason or _died(one)
         self._settle_all()
 
     def _why_end(self, one: _Running) -> str:
@@ -181,6 +181,12 @@ class JobRunner:
     def _sweep(self, id: str) -> None:
         if self._training.job(id).state in JOB_ENDED:
             shutil.rmtree(self._scratch / id, ignore_errors=True)  # a worker that was killed could not
+
+
+def _died(one: _Running) -> str:
+    killed = " (killed, as Linux does where memory ends: lower data.max_bytes, or say resources.memory_mb)"
+    code = one.process.returncode
+    return f"the worker ended with code {code}{killed if code == -signal.SIGKILL else ''}; see {one.job.id}.log"
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -8,32 +8,33 @@ import ctypes
 import fcntl
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from cloud_hub.app import job_data, logs, setup
+from cloud_hub.app import champion, job_data, logs, machine, setup
 from cloud_hub.app.job_data import JobData
 from cloud_hub.core import config as configuration
 from cloud_hub.core import spec as specs
-from cloud_hub.core import tasks
+from cloud_hub.core import spec_notes, tasks
 from cloud_hub.core.config import HubConfig
-from cloud_hub.core.errors import Conflict, Exhausted, HubError, Invalid, NotFound, NotReady
+from cloud_hub.core.errors import Conflict, Exhausted, HubError, Invalid, NotReady
 from cloud_hub.core.model import JOB_ENDED, Job, JobState, ModelVersion, Principal, Role, TrainingStep
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline.progress import Cancelled
 from cloud_hub.services.dataset_versions import VersionService
 from cloud_hub.services.fleet import FleetService
 from cloud_hub.services.packages import PackageService
-from cloud_hub.services.registry import CHAMPION, PublishedVersion, RegistryService
+from cloud_hub.services.registry import PublishedVersion, RegistryService
 from cloud_hub.services.reports import ReportService
 from cloud_hub.services.rollouts import RolloutService
 from cloud_hub.services.training import TrainingService
@@ -42,12 +43,10 @@ from cloud_hub.store.database import Database
 from edge_agent.core import phone_home
 from edge_agent.core.clock import SystemClock
 from edge_agent.core.errors import AgentError
-from protos.contract import codec
-from protos.contract.ids import Digest, model_name
+from protos.contract.ids import model_name
 
 if TYPE_CHECKING:  # importing it loads torch: the environment must be set first
     from cloud_hub.pipeline.clean import RawSample
-    from cloud_hub.pipeline.gate import Champion
     from cloud_hub.pipeline.journal import Journal
     from cloud_hub.pipeline.retrain import Published
 
@@ -55,6 +54,8 @@ log = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_REFUSED, EXIT_CANCELLED = 0, 1, 3
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+OUT_OF_MEMORY = "out of memory: lower data.max_bytes, data.max_samples or train.batch_size, or say resources.memory_mb"
+_NO_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
 _NICE = 10  # the hub must stay responsive beside a job
 _LOCK_WAIT_S = 60.0  # for a worker of a dead hub to notice and leave
 
@@ -67,8 +68,9 @@ class Worker:
         self._database = database
         self._artifacts = ArtifactStore(config.data_dir / "artifacts")
         self._registry = RegistryService(database, self._artifacts, clock)
+        self._fleet = FleetService(database, clock)
         self._rollouts = RolloutService(
-            database, self._registry, FleetService(database, clock), clock, PackageService(database, self._artifacts, clock)
+            database, self._registry, self._fleet, clock, PackageService(database, self._artifacts, clock)
         )
         self._training = TrainingService(database, clock, config.training)
         self._reports = ReportService(database, self._artifacts)
@@ -94,8 +96,15 @@ class Worker:
         except Exhausted:
             raise  # the database was busy: that is no verdict on the job, which is queued again
         except (HubError, AgentError) as error:
-            log.warning("job failed", extra={"job": self._job.id, "reason": str(error)})
-            self._training.finish(self._job.id, JobState.FAILED, str(error))
+            self._fail(str(error))
+        except (MemoryError, RuntimeError) as error:  # torch has no one error for it
+            if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+                raise
+            self._fail(f"{OUT_OF_MEMORY} ({str(error)[:200] or 'no more to be had'})")
+
+    def _fail(self, reason: str) -> None:
+        log.warning("job failed", extra={"job": self._job.id, "reason": reason})
+        self._training.finish(self._job.id, JobState.FAILED, reason)
 
     def _train(self, spec: TrainingSpec, folder: Path) -> ModelVersion | None:
         """None where the gate said no."""
@@ -105,6 +114,9 @@ class Worker:
         data = JobData(versions, self._artifacts, job_data.as_begun(spec, folder), self._job.tenant, by=self._who.name)
         job_data.begin(spec, data.version, folder)
         self._tell("data", 0.0, f"data set {spec.data.dataset} version {data.version.number}, {data.version.digest}")
+        for note in spec_notes.idle(spec):
+            self._tell("data", 0.0, note)
+        spec = self._within_memory(spec)
         trigger = f"{self._job.trigger}: {self._job.trigger_detail}"
         result = retrain(
             spec,
@@ -112,9 +124,10 @@ class Worker:
             data.samples(),
             folder=folder,
             reserve=lambda: self._registry.reserve(model_name(spec.name), tenant=self._job.tenant),
-            champion=self._champion(spec),
+            champion=champion.find(self._registry, self._artifacts, self._who, spec),
             unlabelled=data.unlabelled(),
             old=self._old(spec, versions),
+            devices=self._fleet.groups(self._who, data.devices()),
             about={"dataset": data.lineage(), "job": self._job.id, "trigger": trigger},
             journal=self._journal(),
             ray_address=self._config.training.ray_address,
@@ -127,11 +140,25 @@ class Worker:
             return None
         return self._publish(result)
 
+    def _within_memory(self, spec: TrainingSpec) -> TrainingSpec:
+        memory_mb = spec.resources.memory_mb or machine.resources().memory_mb
+        held = job_data.within(spec, memory_mb)
+        if held != spec:
+            self._tell("data", 0.0, f"with {memory_mb} MB of memory data.max_bytes is {held.data.max_bytes}")
+        return held
+
     def _journal(self) -> "Journal":
         from cloud_hub.pipeline.journal import Journal
 
         id = self._job.id
-        return Journal(partial(self._training.trials, id), partial(self._training.add_trials, id))
+
+        def add(entries: Sequence[dict[str, Any]]) -> None:
+            try:
+                self._training.add_trials(id, entries)
+            except Conflict as gone:
+                raise Cancelled(str(gone)) from gone
+
+        return Journal(partial(self._training.trials, id), add)
 
     def _old(self, spec: TrainingSpec, versions: VersionService) -> "Iterable[RawSample]":
         """Samples of the data set that ``train.replay`` names."""
@@ -140,36 +167,6 @@ class Worker:
             return ()
         of = replace(spec, data=replace(spec.data, dataset=again.dataset, version=again.version))
         return JobData(versions, self._artifacts, of, self._job.tenant, by=self._who.name).samples()
-
-    def _champion(self, spec: TrainingSpec) -> "Champion | None":
-        """The file most devices run."""
-        from cloud_hub.pipeline.gate import Champion
-
-        try:
-            version = self._registry.get(self._who, model_name(spec.name), alias=CHAMPION)
-        except NotFound:
-            return None
-        rank = {target: i for i, target in enumerate(spec.targets)}
-        variant = min(version.variants, key=lambda variant: rank.get(variant.target, len(rank)))
-        further = spec.train.finetune.mode != "off"
-        return Champion(
-            version=version.version,
-            target=variant.target,
-            manifest=codec.decode_manifest(self._artifacts.read(variant.manifest_digest)),
-            model=self._artifacts.read(variant.artifact_digest),
-            weights=self._weights(version) if further else b"",
-            files={each.target: self._artifacts.read(each.artifact_digest) for each in version.variants},
-        )
-
-    def _weights(self, version: ModelVersion) -> bytes:
-        """Empty where they were not kept: versions of old have none."""
-        kept = version.report.get("weights")
-        if not isinstance(kept, dict) or "digest" not in kept:
-            return b""
-        try:
-            return self._artifacts.read(Digest(kept["digest"]))
-        except NotFound:
-            return b""
 
     def _publish(self, result: "Published") -> ModelVersion:
         package = result.package
@@ -196,9 +193,7 @@ class Worker:
         if not deploy.auto or self._rollouts.began(self._who, version.name, version.version):
             return
         try:
-            rollout = self._rollouts.create(
-                self._who, version.name, version.version, deploy.selector, deploy.canary, deploy.soak_s, deploy.max_failures
-            )
+            rollout = self._rollouts.launch(self._who, deploy.plan(version.name, version.version))
         except (NotReady, Invalid) as error:  # the version is published all the same
             self._tell("publish", 1.0, f"no rollout: {error}")
         else:

@@ -40,7 +40,11 @@ class Holding:
     name: str
     kind: SampleKind
     annotation: Annotation
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # in index order
+    known: frozenset[str] = field(init=False, repr=False, compare=False)  # the same, to look up: there may be thousands
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", frozenset(self.labels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,7 +163,15 @@ class RolloutPlan:
 
 
 def of_model(
-    name: str, version: int, selector: Mapping[str, str], *, canary: int = 0, soak_s: int = 0, max_failures: int = 0
+    name: str,
+    version: int,
+    selector: Mapping[str, str],
+    *,
+    canary: int = 0,
+    soak_s: int = 0,
+    max_failures: int = 0,
+    gates: tuple[Gate, ...] = (),
+    on_breach: OnBreach = OnBreach.ROLLBACK_ALL,
 ) -> RolloutPlan:
     """The short form: ``canary`` devices, then the rest (0: all at once). Raises Invalid."""
     _within("canary", canary, 0, MAX_DEVICES)
@@ -176,6 +184,8 @@ def of_model(
         waves=(Wave(count=canary), Wave()) if canary else (Wave(),),
         soak_s=soak_s,
         failure=Failure(count=max_failures),
+        gates=gates,
+        on_breach=on_breach,
     )
 
 

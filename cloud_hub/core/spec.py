@@ -1,7 +1,8 @@
 """How one model is trained, judged and deployed: the YAML a user writes, as values, each default with its reason."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import yaml
@@ -62,6 +63,7 @@ class TrainingSpec:
         for key, default in (("preprocess", task.preprocess), ("teacher", task.teacher), ("student", task.student)):
             if getattr(self, key) is None:
                 object.__setattr__(self, key, default())
+        self._hand_on_dropout()
         self.teacher.check("teacher", self.preprocess)
         self.student.check("student", self.preprocess)
         for name in self.augment:
@@ -70,17 +72,32 @@ class TrainingSpec:
         metric = task.metric
         reachable = not metric.higher_is_better or self.bound <= metric.highest
         require(reachable, "gate.bound", f"must be {metric.highest} or less, for {metric.name} is never more: got {self.bound}")
-        pseudo = not self.labels.pseudo or task.annotation is Annotation.CLASS
-        require(pseudo, "labels.pseudo", f"needs a task whose labels are classes, not {self.task}")
+        for key, asked in (("labels.pseudo", self.labels.pseudo), ("labels.noise.folds", self.labels.noise.folds > 0)):
+            require(
+                not asked or task.annotation is Annotation.CLASS, key, f"needs a task whose labels are classes, not {self.task}"
+            )
+        for key in task.unused:
+            require(_at(self, key) == _default(key), key, f"is of no use to {self.task}: leave it out")
         whole = self.compress.search == "off" or self.train.finetune.mode == "off"
         require(whole, "compress.search", "must be off with 'train.finetune': nobody goes on from a network that was cut")
         require(len(self.targets) > 0, "targets", f"must name at least one of {', '.join(TARGETS)}")
         require(len(set(self.targets)) == len(self.targets), "targets", "names one target twice")
         for target in self.targets:
             choice("targets", target, TARGETS)
+        twice = self.train.dropout is None or "student.dropout" not in self.tuning.space
+        require(twice, "tuning.space.student.dropout", "makes no difference: 'train.dropout' is that of both networks")
         for key, dimension in self.tuning.space.items():
             for value in dimension.ends():
                 changed(replace(self, tuning=TuningSpec()), {key: value})
+
+    def _hand_on_dropout(self) -> None:
+        """``train.dropout`` is that of both networks, where one is given."""
+        if (share := self.train.dropout) is None:
+            return
+        for key in ("teacher", "student"):
+            section = getattr(self, key)
+            require(hasattr(section, "dropout"), "train.dropout", f"makes no difference to {self.task}: its networks have none")
+            object.__setattr__(self, key, replace(section, dropout=share))
 
     @property
     def declared(self) -> TaskDeclaration:
@@ -158,6 +175,20 @@ def sections(task: TaskDeclaration) -> str:
 def dump(spec: TrainingSpec) -> str:
     """YAML with every default written out; ``parse`` gives the same spec back."""
     return yaml.safe_dump(_plain(asdict(spec)), sort_keys=False)
+
+
+def _at(spec: TrainingSpec, key: str) -> Any:
+    """The value at a dotted key."""
+    return reduce(getattr, key.split("."), spec)
+
+
+def _default(key: str) -> Any:
+    """Of a section that is the same for all tasks."""
+    section, _, rest = key.partition(".")
+    return reduce(getattr, rest.split("."), _COMMON[section]())
+
+
+_COMMON: dict[str, Callable[[], Any]] = {"labels": LabelsSpec, "train": TrainSpec, "triggers": TriggerSpec}
 
 
 def _plain(value: Any) -> Any:

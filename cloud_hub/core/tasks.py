@@ -72,6 +72,7 @@ class TaskDeclaration:
     losses: tuple[str, ...]  # the first is the default
     augmentations: tuple[str, ...] = ()  # what ``train.augment`` may name; "" picks ``augment``
     augment: tuple[str, ...] = ()  # the default of ``train.augment``
+    unused: tuple[str, ...] = ()  # keys of a specification, as "train.temperature", that are of no use to it: refused
     # "package.module:Class" or "/path/to/file.py:Class", a ``cloud_hub.pipeline.task.Task``; loaded by the worker alone
     implementation: str
 
@@ -102,6 +103,11 @@ def register(files: Iterable[Path]) -> None:
                 raise Invalid(f"task file {path} declares {task.name!r}, which is there already: give it another name")
             _known()[task.name] = task
             _of_files[task.name] = path
+
+
+def file_of(name: str) -> Path | None:
+    """That declares the task; None: it is of an installed package."""
+    return _of_files.get(name)
 
 
 def load_file(path: Path) -> ModuleType:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloud_hub.core.errors import Invalid
-from cloud_hub.pipeline import data, losses, split
+from cloud_hub.pipeline import data, losses, slips, split
 from cloud_hub.pipeline.clean import Decode, Item, RawSample, clean
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.split import SPLITS, TRAIN
@@ -58,12 +58,17 @@ class Classes(Task):
         except Invalid as error:
             raise data.unusable(str(error), spec, report) from error
         report.notes += notes
+        if spec.labels.noise.find and spec.labels.noise.sources:
+            items = slips.mended(items, parts, report)
         trained = {item.label for item, part in zip(items, parts, strict=True) if part == TRAIN}
         known = tuple(label for label in labels if label in trained)
         if unused := [label for label in labels if label not in trained]:
             report.notes.append(f"the model will not know {', '.join(map(repr, unused))}: no sample to train on")
         rows = {name: [item for item in some if item.label in trained] for name, some in data.by_split(items, parts).items()}
-        input = self.fit_input(rows[TRAIN])
+        try:
+            input = self.fit_input(rows[TRAIN])
+        except Invalid as error:
+            raise data.unusable(str(error), spec, report) from error
         train, val, test = (self._split(rows[name], known, input) for name in SPLITS)
         return Splits(
             labels=known,

@@ -60,6 +60,27 @@ class Item:
         return Origin(id=self.id or self.digest, source=self.source, at_ms=self.at_ms)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """One label that looks wrong."""
+
+    id: str  # of the sample; empty where the task keeps none
+    split: str
+    row: int = -1  # of the split; -1: not known
+    label: str
+    likely: str
+    margin: float  # 0..1: how much likelier than the label
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "split": self.split,
+            "label": self.label,
+            "likely": self.likely,
+            "margin": round(self.margin, 4),
+        }
+
+
 @dataclass(slots=True, kw_only=True)
 class CleaningReport:
     """What was given, what was kept, and why the rest was not. ``notes`` are decisions worth a user's attention."""
@@ -69,6 +90,7 @@ class CleaningReport:
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> samples
     examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> some of their names
     notes: list[str] = field(default_factory=list)
+    slips: list[Suspect] = field(default_factory=list)  # labels that the rest of their source contradicts
 
     def drop(self, reason: str, name: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

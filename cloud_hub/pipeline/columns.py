@@ -51,6 +51,15 @@ def spread(values: NDArray[np.float64]) -> Numbers:
     return Numbers(mean=mean, std=std, missing=missing, infinite=infinite, outliers=outliers, constant=constant)
 
 
+def far_off(names: Sequence[str], targets: NDArray[np.float64]) -> list[str]:
+    """Notes on labels ``(N, k)`` that are numbers: one slip of the pen can rule the scale and the loss of all others."""
+    counts = {name: spread(column).outliers for name, column in zip(names, targets.T, strict=True)}
+    told = [f"{name} ({count} of {len(targets)})" for name, count in counts.items() if count]
+    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    beyond = f"beyond {OUTLIER:g} robust standard deviations"
+    return [f"labels that train and lie far off the others ({beyond}): {', '.join(told[:_NAMED])}{more}"] if told else []
+
+
 def fit_rows(rows: Sequence[Row], *, max_categories: int = 64, indicators: bool = True) -> tuple[RowInput, list[str]]:
     """The input of rows, each column numeric or a category as most of its values are.
 

@@ -63,7 +63,7 @@ class Splits:
     input: Input  # of the network, fitted on train alone; pictures: NCHW
     fingerprint: str  # of every sample, its label and its split
     report: CleaningReport
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what else a task has learned of its data
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what else a task has learned; ``handover`` writes it
 
     def input_for(self, layout: Layout) -> Input:
         """What a device must do to a sample; only pictures have a layout."""

@@ -1,6 +1,6 @@
 """Where a job's networks are trained: in its own process, in several on this machine, or by a Ray cluster."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -9,7 +9,6 @@ from pathlib import Path
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline import learn, parallel
-from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.gate import Champion
 from cloud_hub.pipeline.journal import Journal
@@ -20,7 +19,6 @@ from cloud_hub.pipeline.tune import Tuned, tune
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executor:
-    samples: Callable[[Iterable[RawSample]], Iterable[RawSample]]  # those of the job must go through it on their way
     fit: learn.Fit
     tune: Callable[[Task, Splits, Stages], Tuned]
 
@@ -28,32 +26,24 @@ class Executor:
 def of(
     spec: TrainingSpec,
     folder: Path,
-    labels: tuple[str, ...],
     champion: Champion | None,
     *,
     journal: Journal | None = None,
     ray_address: str = "",
 ) -> Executor:
     """As the specification says. Raises Invalid where the extra that it takes is not installed."""
-    here = partial(tune, journal=journal)
     if spec.resources.executor == "ray":
-        return _ray(spec.resources.workers, folder, labels, champion, ray_address)
+        return _ray(spec.resources.workers, folder, champion, journal, ray_address)
     processes = max(spec.train.processes, spec.resources.gpus or 1)  # a GPU takes a process
-    if processes == 1:
-        return Executor(samples=lambda samples: samples, fit=learn.alone, tune=here)
-    packed = partial(parallel.packed, folder=folder)
-    fit = parallel.by_processes(processes, folder, labels, champion)
-    return Executor(samples=packed, fit=fit, tune=here)
+    fit = learn.alone if processes == 1 else parallel.by_processes(processes, folder, champion)
+    return Executor(fit=fit, tune=partial(tune, journal=journal))
 
 
-def _ray(workers: int, folder: Path, labels: tuple[str, ...], champion: Champion | None, address: str) -> Executor:
+def _ray(workers: int, folder: Path, champion: Champion | None, journal: Journal | None, address: str) -> Executor:
     if find_spec("ray") is None:
         raise Invalid("training spec: 'resources.executor' is ray, which is not installed here: pip install 'tideline[ray]'")
     # Imported where it is needed: it takes seconds, and most hubs do without.
     from cloud_hub.pipeline.cluster import fit, tune  # noqa: PLC0415
 
-    def settings(task: Task, splits: Splits, stages: Stages) -> Tuned:
-        return tune.tune(task, splits, stages, folder, labels, workers=workers, address=address)
-
-    packed = partial(parallel.packed, folder=folder)
-    return Executor(samples=packed, fit=fit.by_cluster(workers, folder, labels, champion, address), tune=settings)
+    settings = partial(tune.tune, folder=folder, journal=journal, workers=workers, address=address)
+    return Executor(fit=fit.by_cluster(workers, folder, champion, address), tune=settings)

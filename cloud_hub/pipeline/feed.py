@@ -93,7 +93,10 @@ class Feed:
 
     def _gathered(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         inputs = torch.from_numpy(np.ascontiguousarray(self._split.inputs[rows.numpy()]))
-        return (inputs.pin_memory() if self._place.type == "cuda" else inputs), rows
+        if self._place.type == "cuda":
+            torch.cuda.set_device(self._place)  # a thread begins with the first GPU, and pinning would take memory there
+            inputs = inputs.pin_memory()
+        return inputs, rows
 
 
 def ahead(

@@ -1,4 +1,4 @@
-"""Going on from the champion's weights: all of them, the last layers, or a change of low rank to each layer."""
+"""Going on from the champion's weights: all of them, the last layers, or a change of low rank to others beside them."""
 
 import json
 from collections.abc import Mapping
@@ -8,23 +8,17 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from cloud_hub.core.errors import Invalid
-from cloud_hub.core.spec_sections.train import FinetuneSpec
 from cloud_hub.delta import encode
-from cloud_hub.pipeline import frozen
+from cloud_hub.pipeline import frozen, lowrank
 from cloud_hub.pipeline.checkpoint import metadata
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.gate import Champion
+from cloud_hub.pipeline.task import Task
 from edge_agent.infer.inputs import tensors_of
 from protos.contract.inputs import ImageInput
-
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)  # that a change of low rank can be added to
-_WORTH = 2  # a change of rank r is worth its name where the layer's smaller side is more than twice that
-
 
 # -- weights of a version -------------------------------------------------------------------------------------------------
 
@@ -69,82 +63,39 @@ def load(network: nn.Module, champion: Champion, labels: tuple[str, ...]) -> lis
     return [f"goes on from {where}"] + ([f"new classes: {', '.join(new[:10])}"] if new and known else [])
 
 
-def freeze(network: nn.Module, spec: FinetuneSpec) -> list[str]:
-    """What the mode does not train; a change of low rank is added to layers that it does not train whole. Returns notes."""
+def freeze(network: nn.Module, task: Task, splits: Splits) -> list[str]:
+    """What the mode does not train; a change of low rank is added to channels of layers that it does not train whole.
+
+    The network is on the CPU. Returns notes.
+    """
+    spec = task.spec.train.finetune
     if spec.mode == "full":
         return []
     layers = [module for module in network.modules() if any(p.ndim > 1 for p in module.parameters(recurse=False))]
     whole = layers[-spec.layers :]
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
+    network.requires_grad_(False)
     for layer in whole:
         layer.requires_grad_(True)
-    if spec.mode == "lora":
-        low = [layer for layer in layers if layer not in whole and isinstance(layer, _LAYERS)]
-        done = sum(_lower(layer, spec.rank) for layer in low)
-        return [f"a change of rank {spec.rank} for {done} layers, {len(whole)} trained whole"]
-    return [f"{len(whole)} of {len(layers)} layers are trained"]
+    if spec.mode == "head":
+        return [f"{len(whole)} of {len(layers)} layers are trained"]
+    low = [layer for layer in layers if layer not in whole and isinstance(layer, lowrank.LAYERS)]
+    rows = lowrank.every(low)
+    if spec.patch_bytes:
+        rows = lowrank.chosen(network, low, splits.train, task.feeder(splits), task.loss(splits), spec.patch_bytes)
+    count, channels = lowrank.add(low, rows, spec.rank)
+    of = sum(len(each) for each in lowrank.every(low))
+    return [f"a change of rank {spec.rank} for {channels} of {of} channels, in {count} layers; {len(whole)} trained whole"]
 
 
-def weights_at(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of the matrices and kernels, by name."""
-    return {name: tensor.detach().clone() for name, tensor in network.named_parameters() if tensor.ndim > 1}
-
-
-def finish(network: nn.Module, before: Mapping[str, Tensor], spec: FinetuneSpec) -> None:
-    """Add what was learned to the weights it belongs to; the network is as if it had been trained whole.
-
-    Patches are made of int8 codes that changed: in ``lora`` a weight goes back to what ``weights_at`` said before, if it is
-    within ``settle`` steps beyond the edge of its code. In ``full`` batch norm has moved every code, so that it would not help.
-    """
-    for module in list(network.modules()):
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+def finish(network: nn.Module) -> None:
+    """The network is as if it had been trained whole."""
+    lowrank.merge(network)
     network.requires_grad_(True)
-    if spec.mode != "lora" or spec.settle == 0:
-        return
-    with torch.no_grad():
-        for name, tensor in network.named_parameters():
-            if name in before and before[name].shape == tensor.shape:
-                tensor.copy_(_settled(tensor, before[name].to(tensor.device), spec.settle))
-
-
-def _settled(now: Tensor, before: Tensor, settle: float) -> Tensor:
-    step = before.flatten(1).abs().amax(1).clamp(min=1e-12).view(-1, *[1] * (before.ndim - 1)) / 127  # per output channel
-    stays = (now / step - (before / step).round()).abs() <= 0.5 + settle
-    return torch.where(stays, before, now)
 
 
 def trained(network: nn.Module) -> int:
     """Numbers that are not frozen."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-class LowRank(nn.Module):
-    """``weight + up @ down`` (Hu et al., 2021): of a convolution, its kernels as rows. It starts as ``weight``."""
-
-    def __init__(self, weight: Tensor, rank: int) -> None:
-        super().__init__()
-        rows, columns = weight.shape[0], weight[0].numel()
-        self.down = nn.Parameter(torch.empty(rank, columns, device=weight.device))
-        self.up = nn.Parameter(torch.zeros(rows, rank, device=weight.device))
-        # from the weights themselves: torch's generator is anybody's, and an interrupted training must start from the same
-        draw = torch.Generator().manual_seed(rows * 1_000_003 + columns)
-        with torch.no_grad():
-            self.down.copy_(torch.randn(rank, columns, generator=draw) / columns**0.5)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight + (self.up @ self.down).view(weight.shape)
-
-
-def _lower(layer: nn.Module, rank: int) -> bool:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if min(weight.shape[0], weight[0].numel()) <= _WORTH * rank:
-        return False
-    parametrize.register_parametrization(layer, "weight", LowRank(weight, rank))
-    layer.parametrizations.weight.original.requires_grad_(False)  # type: ignore[union-attr]
-    return True
 
 
 def _last_layer(network: nn.Module) -> set[str]:
@@ -167,24 +118,24 @@ def _copy_rows(tensor: Tensor, given: Tensor, known: tuple[str, ...], labels: tu
 # -- data and files -------------------------------------------------------------------------------------------------------
 
 
-def with_input_of(champion: Champion, splits: Splits) -> Splits:
-    """The champion's normalisation instead of one fitted anew: its weights were learned behind that one.
+def with_units_of(champion: Champion, task: Task, splits: Splits) -> Splits:
+    """The champion's normalisation instead of one fitted anew, of inputs and of what is to be told: its weights know no other.
 
     Raises:
-        Invalid: the champion takes something else.
+        Invalid: the champion takes or tells something else.
     """
     theirs, own = champion.manifest.input, splits.input
     if isinstance(own, ImageInput) and isinstance(theirs, ImageInput):
         theirs = replace(theirs, layout=own.layout)
     if type(theirs) is not type(own) or theirs.shape != own.shape:
         raise Invalid(f"version {champion.version} takes another input: train this one from chance first")
-    if isinstance(own, ImageInput) or theirs == own:
-        return replace(splits, input=theirs)
+    if not isinstance(own, ImageInput) and theirs != own:
 
-    def again(split: Split) -> Split:
-        return replace(split, inputs=tensors_of(split.contents, theirs))
+        def again(split: Split) -> Split:
+            return replace(split, inputs=tensors_of(split.contents, theirs))
 
-    return replace(splits, input=theirs, train=again(splits.train), val=again(splits.val), test=again(splits.test))
+        splits = replace(splits, train=again(splits.train), val=again(splits.val), test=again(splits.test))
+    return task.in_units_of(replace(splits, input=theirs), champion.manifest.output)
 
 
 def freeze_scales(champion: Champion, folder: Path) -> None:

@@ -11,15 +11,14 @@ from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.evaluation.bootstrap import Interval, paired_gain
 from cloud_hub.pipeline.export import Artifact
 from cloud_hub.pipeline.task import Outputs, Score, Task
-from cloud_hub.pipeline.verify import RuntimeCheck, Speedup, Verified, run
+from cloud_hub.pipeline.timing import Speedup
+from cloud_hub.pipeline.verify import RuntimeCheck, Verified, run
 from edge_agent.core.errors import AgentError
 from edge_agent.infer.runtimes import load
 from protos.contract.manifest import Manifest
 
 LARGE_CLASS = 20  # test samples: in a smaller class one sample that falls weighs more than ``gate.max_class_drop``
-# A call into a runtime costs some hundredths of a millisecond, and more of them in int8, whose ends are converted. Where files
-# differ by less, the calls were measured and not the networks.
-CALL_MS = 0.05
+LEVEL = 0.95  # of the interval in which the gain over the champion lies
 _EXACT = 1e-9  # of gains, for rounding
 
 
@@ -70,10 +69,14 @@ class Decision:
         return said
 
 
-def decide(task: Task, verified: Sequence[Verified], network: Score, champion: Champion | None, splits: Splits) -> Decision:
+def decide(
+    task: Task, verified: Sequence[Verified], network: Score, champion: Champion | None, splits: Splits, *, before: int = 0
+) -> Decision:
     """Drop the files that break the gate; refuse the version where none is left, or where it does not beat the champion.
 
-    ``network``: of the network the files were made from, on the test split.
+    Args:
+        network: of the network the files were made from, on the test split.
+        before: how many candidates of this job were refused on the same test split.
     """
     targets = task.spec.targets
     by_target = {item.artifact.target: item for item in verified}
@@ -88,9 +91,10 @@ def decide(task: Task, verified: Sequence[Verified], network: Score, champion: C
     try:
         theirs = champion_outputs(task, champion, splits)
     except (AgentError, Invalid) as error:
-        refused = {**refused, "champion": f"version {champion.version} could not be compared: {error}"}
-        return Decision(kept=kept, refused=refused, reason="", compared=None)
-    compared = compare(task, champion, theirs, kept, splits)
+        why, unsure_is = f"version {champion.version} could not be compared: {error}", task.spec.gate.when_unsure
+        reason = "" if unsure_is == "promote" else f"the champion, {why}; gate.when_unsure is {unsure_is}"
+        return Decision(kept=kept, refused={**refused, "champion": why}, reason=reason, compared=None)
+    compared = compare(task, champion, theirs, kept, splits, level=1 - (1 - LEVEL) / 2**before)
     return Decision(kept=kept, refused=refused, reason="" if compared.passes else compared.verdict, compared=compared)
 
 
@@ -177,13 +181,11 @@ def _too_costly(task: Task, item: Judged) -> str:
         return f"{item.latency_p50_ms:.3f} ms in one thread of this machine, gate.max_latency_ms is {spec.max_latency_ms}"
     if speed is None or speed.high >= spec.min_speedup:
         return ""
-    if spec.min_speedup <= 1 and item.latency_p50_ms - speed.fp32_ms < CALL_MS:
-        return ""
     full = item.artifact.target.replace("int8", "fp32")
     took = f"{item.latency_p50_ms:.3f} ms, {full} {speed.fp32_ms:.3f} ms"
     what = f"it is slower than fp32: {took}" if speed.high < 1 else f"it takes {took}"
     hint = "" if full in task.spec.targets else f"; name {full} in 'targets' to publish that"
-    return f"{what}; a speed-up of {speed.middle:.2f}, gate.min_speedup is {spec.min_speedup}{hint}"
+    return f"{what}; a speed-up of {speed.middle:.2f}, at most {speed.high:.2f}; gate.min_speedup is {spec.min_speedup}{hint}"
 
 
 def champion_outputs(task: Task, champion: Champion, splits: Splits) -> Outputs:
@@ -193,17 +195,20 @@ def champion_outputs(task: Task, champion: Champion, splits: Splits) -> Outputs:
     return task.from_champion(outputs, manifest, splits)
 
 
-def compare(task: Task, champion: Champion, theirs: Outputs, kept: Sequence[Verified], splits: Splits) -> Comparison:
+def compare(
+    task: Task, champion: Champion, theirs: Outputs, kept: Sequence[Verified], splits: Splits, *, level: float = LEVEL
+) -> Comparison:
     """Where both have the same kind of file by that, else by the first one kept.
 
     The test split is only a sample: what decides is the interval in which the gain lies, drawn from the split's own rows.
+    Halving ``1 - level`` for each further candidate keeps the chance that any of them wins by luck below twice that of one.
     """
     own = next((item for item in kept if item.artifact.target == champion.target), kept[0])
     spec, name = task.spec.gate, task.metric.name
     ours, other = own.score.value, task.value(theirs, splits.test, splits)
-    gain = paired_gain(task, own.outputs, theirs, splits.test, splits, seed=task.spec.train.seed)
+    gain = paired_gain(task, own.outputs, theirs, splits.test, splits, seed=task.spec.train.seed, level=level)
     figures = f"{name} {ours:.4f} ({own.artifact.target}) against {other:.4f} on the same {len(splits.test)} test samples"
-    between = f"the gain is {gain.middle:+.4f} ({gain.low:+.4f} to {gain.high:+.4f} at {gain.level:.0%})"
+    between = f"the gain is {gain.middle:+.4f} ({gain.low:+.4f} to {gain.high:+.4f} at {100 * gain.level:g}%)"
     asked, unsure_is = f"gate.min_gain is {spec.min_gain}", f"gate.when_unsure is {spec.when_unsure}"
     if gain.low == gain.high == spec.min_gain == 0:  # every draw of such rows would say so: that is no proof of a match
         passes = spec.when_unsure == "promote"

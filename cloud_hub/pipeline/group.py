@@ -33,7 +33,10 @@ class Group:
         return DistributedDataParallel(network, device_ids=[place] if place.type == "cuda" else None)
 
     def apart(self, model: nn.Module) -> AbstractContextManager[None]:
-        """A forward and a backward pass whose gradients wait for the next one before they are exchanged."""
+        """A forward and a backward pass whose gradients wait for the next one before they are exchanged.
+
+        Compiled networks exchange them each time: the mean of sums is the sum of means.
+        """
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def agreed(self, values: Sequence[float], place: torch.device) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from protos.contract.inputs import ImageInput, Layout
 
 MIN_SIDE = 8  # pixels: below it there is nothing to see
 MAX_PIXELS = 50_000_000  # a bigger file is a mistake or an attack
+_AT_ONCE = 256  # frames: counting takes eight bytes a pixel
 _MIN_STD = 0.02  # 0..1: a data set of one shade must not blow its noise up
 
 
@@ -73,11 +74,14 @@ def _decode(sample: RawSample, report: CleaningReport) -> NDArray[np.uint8] | No
 
 
 def statistics(frames: NDArray[np.uint8], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel from a histogram: exact, and no float copy of the data set."""
+    """Mean and standard deviation per channel from a histogram: exact, and no copy of the data set."""
     levels = np.arange(256) / 255
     means, stds = [], []
-    for channel in range(channels):
-        share = np.bincount(frames[..., channel].reshape(-1), minlength=256) / frames[..., channel].size
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(frames), _AT_ONCE):
+        for channel in range(channels):
+            counts[channel] += np.bincount(frames[start : start + _AT_ONCE, ..., channel].reshape(-1), minlength=256)
+    for share in counts / counts.sum(axis=1, keepdims=True):
         mean = float(share @ levels)
         means.append(mean)
         stds.append(max(_MIN_STD, float(share @ (levels - mean) ** 2) ** 0.5))

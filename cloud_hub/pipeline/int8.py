@@ -1,6 +1,17 @@
-"""How a file is made of eight bits: what can be chosen beyond the plain way."""
+"""How a file is made of eight bits: what can be chosen beyond the plain way, and the samples that fix its ranges."""
 
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_hub.pipeline.data import Splits
+from edge_agent.infer.inputs import tensors_of
+from protos.contract.inputs import CLIP, Layout, SampleKind
+
+# How much wider than in training values may become before a file cuts them off: traffic grows, summers get hotter. Pictures end
+# at white and texts have length 1; of rows most features are 0 or 1, and numbers are cut at ``CLIP`` where training reaches it.
+MARGINS = {SampleKind.WINDOW: 1.25}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +37,14 @@ class Int8:
 
 
 PLAIN = Int8()
+
+
+def calibration(splits: Splits, layout: Layout) -> NDArray[np.float32]:
+    """``(N, ...)``: tensors that the ranges of every value are taken from; with a margin also such as are further out.
+
+    So what is computed from them gets the room that it needs, whatever the network does with them.
+    """
+    input = splits.input_for(layout)
+    usual = tensors_of(splits.train.take(splits.calibration).contents, input)
+    margin = MARGINS.get(input.kind, 1.0)
+    return usual if margin == 1 else np.concatenate([usual, np.clip(usual * np.float32(margin), -CLIP, CLIP)])

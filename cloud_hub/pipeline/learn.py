@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from cloud_hub.pipeline import finetune, networks, train
 from cloud_hub.pipeline.adversarial import robust
@@ -33,7 +33,6 @@ class Lesson:
     loss: Loss
     epochs: int
     checkpoint: Checkpoint
-    before: Mapping[str, Tensor] | None = None  # weights it goes on from; None: from chance
     notes: tuple[str, ...] = ()
 
     def fit(self, splits: Splits, tell: Tell, step: Step = train.unheard, group: Group = ALONE) -> Fitted:
@@ -48,8 +47,7 @@ class Lesson:
             step=step,
             group=group,
         )
-        if self.before is not None:
-            finetune.finish(self.network, self.before, self.task.spec.train.finetune)
+        finetune.finish(self.network)
         return fitted
 
 
@@ -88,8 +86,7 @@ def further(task: Task, splits: Splits, folder: Path, champion: Champion) -> Les
     spec = task.spec
     network = task.network(spec.student, splits)
     finetune.load(network, champion, splits.labels)
-    before = finetune.weights_at(network)
-    notes = finetune.freeze(network, spec.train.finetune)
+    notes = finetune.freeze(network, task, splits)
     return Lesson(
         name=STUDENT,
         task=task,
@@ -97,7 +94,6 @@ def further(task: Task, splits: Splits, folder: Path, champion: Champion) -> Les
         loss=task.loss(splits),
         epochs=spec.train.finetune.epochs,
         checkpoint=_checkpoint(task, splits, folder, STUDENT, started_from=champion.weights),
-        before=before,
         notes=tuple(notes),
     )
 
@@ -159,7 +155,7 @@ def teach(task: Task, splits: Splits, folder: Path, champion: Champion | None, s
         Invalid: the loss is no number, or the champion does not fit.
     """
     if champion is not None and goes_on(task, champion):
-        splits = finetune.with_input_of(champion, splits)
+        splits = finetune.with_units_of(champion, task, splits)
         network = task.network(task.spec.student, splits)
         for note in finetune.load(network, champion, splits.labels):
             stages.tell(1, note)
@@ -172,7 +168,8 @@ def teach(task: Task, splits: Splits, folder: Path, champion: Champion | None, s
     lessons = teachers(task, splits, folder)
     told, fits = [], []
     for number, lesson in enumerate(lessons):
-        fits.append(fit(lesson, splits, _part(stages.tell, number, len(lessons)), stages.step))
+        step = stages.part(number / len(lessons), 1 / len(lessons))
+        fits.append(fit(lesson, splits, _part(stages.tell, number, len(lessons)), step))
         told.append(_described(lesson, fits[-1]))
     network = heard([lesson.network for lesson in lessons])
     report = {**told[0], "test": _tested(task, network, splits)[1].as_json(task.metric)}

@@ -1,4 +1,5 @@
 """Labels that are probably wrong, for people to look at again: what a network says that should know, against what stands there.
+What the rest of a source says is ``slips``'s.
 
 Confident learning (Northcutt, Jiang, Chuang: Confident Learning, 2021): a class is believed where it is said with more than the
 mean confidence of the samples that bear its label, so that a class the network is never sure of accuses nobody.
@@ -6,7 +7,7 @@ mean confidence of the samples that bear its label, so that a class the network 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from cloud_hub.pipeline import networks, train
 from cloud_hub.pipeline.checkpoint import Checkpoint
 from cloud_hub.pipeline.classes import fit_temperature, probabilities
+from cloud_hub.pipeline.clean import Suspect
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.task import Task, predict
 from cloud_hub.pipeline.train import Tell
@@ -23,47 +25,27 @@ SUREST = 0.5  # that the other class is likelier by: from here on a label is lef
 _MOST = 0.3  # of the training samples, and of those of one class: if more look wrong, it is the network that is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
-    """One label that the network contradicts."""
-
-    id: str  # of the sample; empty where the task keeps none
-    split: str
-    row: int
-    label: str
-    likely: str
-    margin: float  # 0..1: how much likelier than the label
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "id": self.id,
-            "split": self.split,
-            "label": self.label,
-            "likely": self.likely,
-            "margin": round(self.margin, 4),
-        }
-
-
 def look(task: Task, splits: Splits, folder: Path, tell: Tell) -> tuple[Splits, list[Suspect]]:
-    """The splits to go on with, and the labels of training samples that look wrong to networks that were not trained on them.
+    """The splits to go on with, and the labels that look wrong to the rest of their source or, of training samples, to networks
+    that were not trained on them.
 
-    As ``labels.noise`` says; without ``folds`` nothing is trained, and nothing found here.
+    As ``labels.noise`` says; without ``folds`` nothing is trained.
     """
-    spec = task.spec.labels.noise
+    spec, slips = task.spec.labels.noise, splits.report.slips
     if not spec.folds or splits.train.targets.ndim != 1 or not np.issubdtype(splits.train.targets.dtype, np.integer):
-        return splits, []
+        return splits, slips
     found = suspects(crossed(task, splits, folder, tell), splits.train, "train", splits.labels)
     tell(1, f"{len(found)} labels of training samples look wrong")
     if not spec.drop:
-        return splits, found
+        return splits, [*slips, *found]
     if len(found) > _MOST * len(splits.train):
         splits.report.notes.append(f"{len(found)} labels look wrong to networks that are not good enough to say so: all train")
-        return splits, found
+        return splits, [*slips, *found]
     kept, gone = without(splits, found)
     note = f"{len(gone)} of them do not train (labels.noise.drop)"
     splits.report.notes.append(f"{len(found)} labels of training samples look wrong: {note}")
     tell(1, note)
-    return kept, found
+    return kept, [*slips, *found]
 
 
 def contradicted(chances: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

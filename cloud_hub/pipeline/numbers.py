@@ -14,6 +14,7 @@ from torch import Tensor
 from cloud_hub.core.errors import Invalid
 from cloud_hub.pipeline import data, losses, split
 from cloud_hub.pipeline.clean import CleaningReport, Decode, Item, RawSample, clean
+from cloud_hub.pipeline.columns import far_off
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.split import SPLITS, TRAIN
 from cloud_hub.pipeline.task import Loss, Outputs, Score, Task
@@ -67,7 +68,9 @@ class Numbers(Task):
             parts, notes = split.assign(items, spec.data, classes=False)
             rows = data.by_split(items, parts)
             input = self.fit_input(rows[TRAIN], notes)
-            facts = self.scale(np.stack([item.target for item in rows[TRAIN]]))
+            told = np.stack([item.target for item in rows[TRAIN]])
+            facts = self.scale(told)
+            notes += far_off(facts["values"], told)
         except Invalid as error:
             raise data.unusable(str(error), spec, report) from error
         report.notes += notes
@@ -137,6 +140,25 @@ class Numbers(Task):
             targets=((targets - np.array(output.mean[:count])) / np.array(output.std[:count])).astype(np.float32),
             groups=tuple(item.group for item in items),
             origins=tuple(item.origin for item in items),
+        )
+
+    def in_units_of(self, splits: Splits, theirs: Output) -> Splits:
+        ours: Values = splits.facts["output"]
+        if not isinstance(theirs, Values) or theirs.names != ours.names:
+            raise Invalid("the version that would be trained further tells other values: train this one from chance first")
+        mean, std = np.array(ours.mean), np.array(ours.std)
+
+        def again(split: Split) -> Split:
+            count = split.targets.shape[1]
+            told = split.targets.astype(np.float64) * std[:count] + mean[:count]
+            return replace(split, targets=((told - theirs.mean[:count]) / theirs.std[:count]).astype(np.float32))
+
+        return replace(
+            splits,
+            train=again(splits.train),
+            val=again(splits.val),
+            test=again(splits.test),
+            facts={**splits.facts, "output": replace(ours, mean=theirs.mean, std=theirs.std)},
         )
 
     # -- network ----------------------------------------------------------------------------------------------------------

@@ -42,14 +42,6 @@ def set_rate(optimizer: Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def set_dropout(network: nn.Module, share: float | None) -> int:
-    """Hand it to every dropout layer there is; returns their number. None: as they are built."""
-    layers = [module for module in network.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
-    for layer in layers:
-        layer.p = layer.p if share is None else share
-    return len(layers)
-
-
 class Precision:
     """The numbers of forward and backward pass; weights and their averages stay float32.
 
@@ -59,7 +51,8 @@ class Precision:
 
     def __init__(self, place: torch.device, wish: str) -> None:
         if wish == "auto":
-            wish = "bf16" if place.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+            has = place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)  # which is slower than fp32
+            wish = "bf16" if has else "fp32"
         self.name = wish
         self._place = place.type
         self._type = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(wish)

@@ -57,12 +57,12 @@ class Stages:
         self._now = now
         self._stage = ""
         self._told_at = float("-inf")  # of the last step
-        self._first: tuple[float, float] | None = None  # when this stage's first step ended, and its share done by then
+        self._step = self.part()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = self._now()
-        self._stage, self._first = name, None
+        self._stage, self._step = name, self.part()
         try:
             yield
         finally:
@@ -73,18 +73,29 @@ class Stages:
         self._report(self._stage, self._scaled(fraction), line)
 
     def step(self, *, epoch: int, epochs: int, step: int, steps: int, loss: Callable[[], float]) -> None:
-        """A ``Step``: told once in STEP_S, with the time left as the steps so far have taken it."""
-        now = self._now()
-        done = (epoch - 1 + step / steps) / epochs
-        if self._first is None:
-            self._first = (now, done)
-        if now - self._told_at < STEP_S:
-            return
-        self._told_at = now
-        began, before = self._first
-        eta_s = (now - began) / (done - before) * (1 - done) if done > before else 0.0
-        at = TrainingStep(epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss(), eta_s=round(eta_s, 1))
-        self._report(self._stage, self._scaled(done), "", at)
+        """A ``Step`` of the one training that the stage is."""
+        self._step(epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss)
+
+    def part(self, begun: float = 0.0, length: float = 1.0) -> Step:
+        """For one of several trainings in a stage; both are shares of it, 0..1.
+
+        A step is told once in STEP_S, with the time left to this training as its steps so far have taken it.
+        """
+        first: list[tuple[float, float]] = []  # when its first step ended, and its share done by then
+
+        def tell(*, epoch: int, epochs: int, step: int, steps: int, loss: Callable[[], float]) -> None:
+            now, done = self._now(), (epoch - 1 + step / steps) / epochs
+            if not first:
+                first.append((now, done))
+            if now - self._told_at < STEP_S:
+                return
+            self._told_at = now
+            began, before = first[0]
+            eta_s = (now - began) / (done - before) * (1 - done) if done > before else 0.0
+            at = TrainingStep(epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss(), eta_s=round(eta_s, 1))
+            self._report(self._stage, self._scaled(begun + length * done), "", at)
+
+        return tell
 
     def _scaled(self, fraction: float) -> float:
         names = list(self._shares)

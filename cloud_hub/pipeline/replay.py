@@ -6,8 +6,9 @@ they always were: an item's split depends on nothing but its source.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.gate import Champion, Decision
 from cloud_hub.pipeline.split import TRAIN, place
+from cloud_hub.pipeline.stored import Stored, stored
 from cloud_hub.pipeline.task import SMALL_GROUP, Outputs, Task
 from edge_agent.core.errors import AgentError
 
@@ -27,11 +29,16 @@ from edge_agent.core.errors import AgentError
 class Replayed:
     """The samples of a job, and which of them the older data set holds."""
 
-    samples: tuple[RawSample, ...]
+    parts: tuple[Stored, ...]  # oldest first
     old: frozenset[str]  # their ids
     taken: int  # of the old ones that would train
     given: int
     held: int  # of the old ones: kept to validate and test
+
+    @property
+    def samples(self) -> Iterator[RawSample]:
+        """Each read when its turn comes."""
+        return chain.from_iterable(self.parts)
 
     def line(self) -> str:
         return f"{self.taken} of {self.given} older samples train again, {self.held} show what is forgotten"
@@ -56,11 +63,14 @@ class Forgotten:
 
 
 def mixed(new: Iterable[RawSample], old: Iterable[RawSample], spec: TrainingSpec) -> Replayed:
-    """At most ``replay.share`` of what trains is old. What is in both counts as new, and tells of forgetting all the same."""
-    fresh, known = list(new), list(old)
+    """At most ``replay.share`` of what trains is old. What is in both counts as new, and tells of forgetting all the same.
+
+    Of samples that are ``Stored`` no content is read.
+    """
+    newer, older = stored(new), stored(old)
+    fresh, seen = newer.listed, {sample.digest for sample in older.listed}
     present = {sample.digest for sample in fresh}
-    seen = {sample.digest for sample in known}
-    known = [sample for sample in known if sample.digest not in present]
+    known = [sample for sample in older.listed if sample.digest not in present]
     train = [sample for sample in known if _trains(sample, spec)]
     held = [sample for sample in known if not _trains(sample, spec)]
     share = spec.train.replay.share
@@ -68,7 +78,7 @@ def mixed(new: Iterable[RawSample], old: Iterable[RawSample], spec: TrainingSpec
     taken = _evenly(train, bound)
     both = [sample.id for sample in fresh if sample.digest in seen]
     return Replayed(
-        samples=(*held, *taken, *fresh),  # oldest first
+        parts=(older.only([*held, *taken]), newer),
         old=frozenset([*both, *(sample.id for sample in (*held, *taken))]),
         taken=len(taken),
         given=len(train),

@@ -10,11 +10,13 @@ import torch
 
 from cloud_hub.core import spec as specs
 from cloud_hub.core.spec import TrainingSpec
-from cloud_hub.pipeline import executors, finetune, gate, learn, networks, noise, pseudo, publish, replay, verify
+from cloud_hub.pipeline import executors, finetune, learn, networks, noise, pseudo, publish, replay, trial
 from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.compress.search import search
 from cloud_hub.pipeline.data import Splits
+from cloud_hub.pipeline.evaluation import conditions
+from cloud_hub.pipeline.evaluation.conditions import Devices
 from cloud_hub.pipeline.evaluation.evaluate import Written, evaluate, finite
 from cloud_hub.pipeline.gate import Champion, Decision
 from cloud_hub.pipeline.journal import Journal
@@ -53,6 +55,7 @@ def retrain(
     unlabelled: Iterable[RawSample] = (),
     old: Iterable[RawSample] = (),
     about: Mapping[str, object] | None = None,
+    devices: Devices | None = None,
     journal: Journal | None = None,
     ray_address: str = "",
     progress: Progress = silent,
@@ -66,6 +69,7 @@ def retrain(
         journal: of the search for settings; None: a job that is interrupted begins it anew.
         ray_address: of the cluster for specs that ask for one; "": one is begun on this machine.
         about: JSON that joins the report: where the data came from, who asked for the job.
+        devices: labels of those that samples come from, for the report.
         unlabelled: samples that the teacher may label (``labels.pseudo``); read only where the spec asks for it.
         old: samples of ``train.replay``'s data set; read only where the spec names one.
     Raises:
@@ -76,8 +80,7 @@ def retrain(
     task = tasks.make(spec)
     replayed = replay.mixed(samples, old, spec) if spec.train.replay.dataset else None
     samples = replayed.samples if replayed is not None else samples
-    executor = executors.of(spec, folder, labels, champion, journal=journal, ray_address=ray_address)
-    samples, fit = executor.samples(samples), executor.fit
+    executor = executors.of(spec, folder, champion, journal=journal, ray_address=ray_address)
     with stages.stage("data"):
         splits = task.load(labels, samples)
         for line in splits.report.lines():
@@ -85,6 +88,8 @@ def retrain(
         if replayed is not None:
             stages.tell(1, replayed.line())
         splits, suspected = noise.look(task, splits, folder, stages.tell)
+        for column in conditions.unknown(splits.test, spec.evaluate.slices):
+            stages.tell(1, f"'evaluate.slices' names {column!r}, which no sample of the test split has")
         stages.tell(1, f"{len(splits.train)} samples to train, {len(splits.val)} to validate, {len(splits.test)} to test")
     tuned = None
     if spec.tuning.trials:
@@ -92,46 +97,41 @@ def retrain(
             tuned = executor.tune(task, splits, stages)
             task = task.under(tuned.spec)
     with stages.stage("teacher"):
-        taught = learn.teach(task, splits, folder, champion, stages, fit)
+        taught = learn.teach(task, splits, folder, champion, stages, executor.fit)
         teacher, splits = taught.network, taught.splits
     with stages.stage("student"):
         grown, adopted = pseudo.adopt(task, teacher, splits, unlabelled) if spec.labels.pseudo else (splits, None)
         if adopted is not None:
             stages.tell(0, adopted.line())
-        learned = learn.study(task, taught, grown, folder, champion, stages, fit)
-        student, reference, own = learned.network, learned.reference, learned.score
+        learned = learn.study(task, taught, grown, folder, champion, stages, executor.fit)
     with stages.stage("compress" if searches else "export"):
-        made_small = search(task, teacher, student, splits, folder, stages)
-        files, network = made_small.artifacts, made_small.network
-        if network is not student:
-            reference = tasks.predict(network, task.feeder(splits).to(networks.device()), splits.test.inputs)
+        searched = search(task, teacher, learned.network, splits, folder, stages)
     with stages.stage("verify"):
-        verified = verify.verify(task, files, splits, reference, folder, stages.tell, network)
-        decision = gate.decide(task, verified, own, champion, splits)
-        forgotten = replay.forgotten(task, decision, champion, splits, replayed) if replayed is not None else None
-        decision = decision if forgotten is None else forgotten.applied(decision)
-        for line in decision.lines(champion):
-            stages.tell(1, line)
+        trials = trial.judged(task, searched, learned, splits, folder, stages, champion=champion, replayed=replayed)
+        decision, last = trial.verdict(trials), trials[-1]
     made_of = {
         "teacher": taught.report,
         "student": learned.report,
-        "compression": made_small.as_json(task),
-        "replay": forgotten.as_json() if forgotten is not None else None,
+        "compression": searched.as_json(task, [each.decision for each in trials]),
+        "replay": last.forgotten.as_json() if last.forgotten is not None else None,
         "tuning": list(tuned.table) if tuned is not None else [],
         "labels": {"pseudo": adopted.as_json()} if adopted is not None else {},
     }
-    report = {**_report(task, splits, made_of, verified, decision, champion, stages), **(about or {})}
+    report = {**_report(task, splits, made_of, last.verified, decision, champion, stages), **(about or {})}
     with stages.stage("report"):
         stages.tell(0, "judged: the report is written")
         histories = {"teacher": taught.history, "student": learned.history}
-        written = evaluate(task, splits, network, decision.kept or verified, report, histories, suspected)
+        written = evaluate(task, splits, last.network, decision.kept or last.verified, report, histories, suspected, devices)
         report = {**report, "evaluation": written.summary}
     if decision.reason:
         return Rejected(reason=decision.reason, report=finite(report), written=written)
     with stages.stage("publish"):
-        made = publish.package(task, reserve(), decision.kept, splits, finetune.weights_of(network, splits.labels))
+        made = publish.package(task, reserve(), decision.kept, splits, finetune.weights_of(last.network, splits.labels))
         stages.tell(0.5, f"version {made.version} passes the gate as {', '.join(v.target for v in made.variants)}")
-    patches = finetune.patch_bytes(champion, {item.artifact.target: item.artifact.data for item in decision.kept})
+        patches = finetune.patch_bytes(champion, {item.artifact.target: item.artifact.data for item in decision.kept})
+        for target, patch in patches.items():
+            sizes = f"{patch['patch_bytes']} of {patch['size_bytes']} bytes"
+            stages.tell(1, f"{target}: devices that have the champion load {sizes}")
     weights = {"digest": made.weights.digest, "size_bytes": made.weights.size_bytes}
     report = {**report, "output": made.about, "stages_s": dict(stages.seconds), "weights": weights, "patches": patches}
     return Published(package=made, report=finite(report), written=written)

@@ -33,6 +33,7 @@ SCORES = pa.schema(
     ]
 )
 ROWS = 512  # of a row group, and of a batch
+FILE_BYTES = 64 << 20  # of samples, about: what is held while a file is made, and what a worker of a cluster reads at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +74,13 @@ class Scorer:
         return manifest.output.labels[said.label], said.confidence, said.value, ""
 
 
-def export(samples: Iterable[RawSample], folder: Path, *, rows_per_file: int = 20 * ROWS) -> int:
+def export(
+    samples: Iterable[RawSample], folder: Path, *, rows_per_file: int = 20 * ROWS, bytes_per_file: int = FILE_BYTES
+) -> int:
     """Parquet files of SAMPLES in ``folder``; returns how many samples they hold."""
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for number, part in enumerate(_parts(samples, rows_per_file)):
+    for number, part in enumerate(_parts(samples, rows_per_file, bytes_per_file)):
         table = pa.table(
             {"id": [s.id for s in part], "name": [s.name for s in part], "content": [s.content for s in part]}, SAMPLES
         )
@@ -104,12 +107,14 @@ def _content(data: bytes, kind: SampleKind) -> Content:
     return pixels_of(data) if kind is SampleKind.IMAGE else decode_content(data, kind)
 
 
-def _parts(samples: Iterable[RawSample], size: int) -> Iterator[list[RawSample]]:
+def _parts(samples: Iterable[RawSample], rows: int, size: int) -> Iterator[list[RawSample]]:
     part: list[RawSample] = []
+    held = 0
     for sample in samples:
         part.append(sample)
-        if len(part) == size:
+        held += len(sample.content)
+        if len(part) == rows or held >= size:
             yield part
-            part = []
+            part, held = [], 0
     if part:
         yield part

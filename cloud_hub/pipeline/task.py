@@ -100,6 +100,14 @@ class Task(ABC):
             Invalid: nothing can be trained, with the cleaning report in words.
         """
 
+    def in_units_of(self, splits: Splits, theirs: Output) -> Splits:
+        """What is to be told, in the units of a version that is trained further; ``splits.input`` is that version's already.
+
+        Raises:
+            Invalid: it tells something else.
+        """
+        return splits
+
     def feeder(self, splits: Splits) -> Feeder:
         return Feeder()
 
@@ -122,7 +130,8 @@ class Task(ABC):
 
     @abstractmethod
     def value(self, outputs: Outputs, split: Split, splits: Splits) -> float:
-        """The metric, for rows of a split; quick, for it is asked thousands of times with rows drawn again."""
+        """The metric, for rows of a split; quick, for it is asked thousands of times with rows drawn again. Several processes
+        that train together ask it without ``split.contents``."""
 
     def each(self, outputs: Outputs, split: Split, splits: Splits) -> NDArray[np.float64] | None:
         """``(N,)``: what each sample gives, where ``value`` is the mean of that; drawing rows again is then quick."""

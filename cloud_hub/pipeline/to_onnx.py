@@ -14,8 +14,7 @@ from torch import nn
 from cloud_hub.pipeline import frozen
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact
-from cloud_hub.pipeline.int8 import PLAIN, Int8
-from edge_agent.infer.inputs import tensors_of
+from cloud_hub.pipeline.int8 import PLAIN, Int8, calibration
 from protos.contract.inputs import Layout
 from protos.contract.manifest import Format, Precision
 
@@ -72,7 +71,7 @@ def exported(network: nn.Module, splits: Splits, folder: Path) -> Artifact:
 def quantized(splits: Splits, folder: Path, how: Int8 = PLAIN) -> Artifact:
     """In int8, of what ``exported`` has left in the folder; with the scales of ``frozen.BASE``, where that lies there."""
     prepared, quantized, base = folder / _PREPARED, folder / "int8.onnx", folder / frozen.BASE["onnx"]
-    tensors = tensors_of(splits.train.take(splits.calibration).contents, splits.input_for(Layout.NCHW))
+    tensors = calibration(splits, Layout.NCHW)
     _quantize(prepared, quantized, tensors, how)
     if base.exists():
         _quantize(prepared, quantized, tensors, how, frozen.onnx_overrides(quantized, base))

@@ -12,8 +12,7 @@ from cloud_hub.core.errors import Invalid
 from cloud_hub.pipeline import frozen
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact
-from cloud_hub.pipeline.int8 import PLAIN, Int8
-from edge_agent.infer.inputs import tensor_of
+from cloud_hub.pipeline.int8 import PLAIN, Int8, calibration
 from protos.contract.inputs import ImageInput, Layout
 from protos.contract.manifest import Format, Precision
 
@@ -55,8 +54,7 @@ def quantized(splits: Splits, folder: Path, how: Int8 = PLAIN) -> Artifact:
     if how.calibration != "minmax" or how.signed:
         raise Invalid(f"TFLite is quantized by minmax, its activations have a sign anyway; asked for {how}")
     path, quantized = folder / _EXPORTED, folder / "int8.tflite"
-    input = splits.input_for(_LAYOUT)
-    samples = [{"args_0": tensor_of(each, input)} for each in splits.train.take(splits.calibration).contents]
+    samples = [{"args_0": tensor[None]} for tensor in calibration(splits, _LAYOUT)]
     _quantize(path, samples, quantized, how)
     return Artifact(
         target="tflite-int8", format=Format.TFLITE, precision=Precision.INT8, layout=_LAYOUT, data=quantized.read_bytes()

@@ -64,7 +64,6 @@ def fit(
     place = next(network.parameters()).device
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack this form
-    optimise.set_dropout(network, spec.dropout)
     feeder = task.feeder(splits).to(place)
     plain = task.loss(splits)
     precision = Precision(place, spec.precision)

@@ -1,8 +1,6 @@
 """Each model file in the runtimes devices run it in, with the devices' own code: what it answers, how fast, how surely."""
 
 import logging
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.export import Artifact, Tell
 from cloud_hub.pipeline.parity import Parity
 from cloud_hub.pipeline.task import Outputs, Score, Task
+from cloud_hub.pipeline.timing import Speedup, speedup, time_interleaved
 from edge_agent.core.errors import AgentError
 from edge_agent.core.ports import Runtime
 from edge_agent.infer import golden
@@ -33,8 +32,6 @@ log = logging.getLogger(__name__)
 GOLDEN_SAMPLES = 12
 CANARY_TIMEOUT_S = 60.0
 _SECOND_RUNTIME_SAMPLES = 256  # tflite-runtime runs int8 ten times slower than LiteRT: enough samples to see that it agrees
-_TIMED_ROUNDS = 150
-_TIMED_S = 4.0
 # Least tolerance as a share of the largest golden output. A device's processor adds in another order and, in int8, rounds some
 # values to the neighbouring level; a wrong kernel or a damaged file is off by far more.
 _LEAST_TOLERANCE = {Precision.FP32: 1e-3, Precision.INT8: 0.05}
@@ -48,24 +45,6 @@ class RuntimeCheck:
     golden_error: float  # max |output - golden output|
     error: str = ""  # why it does not run there
     peak_bytes: int = 0  # memory of the process that tried it here; 0: not tried
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speedup:
-    """Of int8 over fp32 of the same format, both run in turns in the best runtime, one thread."""
-
-    middle: float  # the median over the turns
-    high: float  # upper end of its 99 % interval
-    fp32_ms: float  # p50
-
-    @classmethod
-    def of(cls, fast_ms: NDArray[np.float64], slow_ms: NDArray[np.float64]) -> "Speedup":
-        """Both ``(turns,)``. The interval of a median is that of ranks (Conover, Practical Nonparametric Statistics, 3.2)."""
-        ratios = np.sort(slow_ms / fast_ms)
-        rank = math.ceil((len(ratios) + 2.576 * math.sqrt(len(ratios))) / 2)
-        return cls(
-            middle=float(np.median(ratios)), high=float(ratios[min(rank, len(ratios) - 1)]), fp32_ms=float(np.median(slow_ms))
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,39 +115,14 @@ def verify(
     return tuple(done)
 
 
-def time_interleaved(artifacts: Sequence[Artifact], splits: Splits) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds of every turn by target, one thread each."""
-    times = in_turns(artifacts, splits)
-    return {artifact.target: each for artifact, each in zip(artifacts, times, strict=True)}
-
-
-def in_turns(artifacts: Sequence[Artifact], splits: Splits, *, seconds: float = _TIMED_S) -> list[NDArray[np.float64]]:
-    """Milliseconds of every turn of each file, one thread: a busy moment of the machine hits all of them."""
-    runs = [(load(a.format, a.data), tensor_of(splits.test.contents[0], splits.input_for(a.layout))) for a in artifacts]
-    samples: list[list[float]] = [[] for _ in runs]
-    end = time.monotonic() + seconds
-    for round_ in range(_TIMED_ROUNDS + 5):
-        for (runtime, tensor), kept in zip(runs, samples, strict=True):
-            started = time.perf_counter()
-            runtime.run(tensor)
-            if round_ >= 5:  # the first runs pay for lazy allocation
-                kept.append((time.perf_counter() - started) * 1e3)
-        if round_ >= 5 and time.monotonic() > end:
-            break
-    return [np.array(kept) for kept in samples]
-
-
-def speedup(artifact: Artifact, times: Mapping[str, NDArray[np.float64]]) -> Speedup | None:
-    """None where there is nothing to compare with."""
-    full = artifact.target.replace("int8", "fp32")
-    if full == artifact.target or full not in times:
-        return None
-    return Speedup.of(times[artifact.target], times[full])
-
-
 def run(runtime: Runtime, contents: Sequence[Content], input: Input) -> Outputs:
     """(N, size), sample by sample, as a device does."""
     return np.stack([runtime.run(tensor_of(content, input)) for content in contents])
+
+
+def output_error(outputs: Outputs, exact: Outputs) -> float:
+    """``|outputs - exact| / |exact|`` over all rows."""
+    return float(np.linalg.norm(outputs - exact)) / max(float(np.linalg.norm(exact)), 1e-12)
 
 
 def _verify(
@@ -201,7 +155,7 @@ def _verify(
         score=task.score(outputs, test, splits),
         outputs=outputs,
         val_outputs=run(best, splits.val.contents, input),
-        output_error=float(np.linalg.norm(ours - exact) / max(float(np.linalg.norm(exact)), 1e-12)),
+        output_error=output_error(ours, exact),
         golden=made,
         tolerance=tolerance,
         latency_p50_ms=float(np.median(times[artifact.target])),

@@ -17,8 +17,7 @@ from protos.contract.inputs import SampleKind, WindowInput
 from protos.contract.samples import Window
 
 AUGMENTATIONS = ("noise", "scale", "mask", "flip-time")
-_NOISE = 0.1  # standard deviations of a channel, as all of these
-_SCALE = 0.1
+_SCALE = 0.1  # standard deviations of a channel
 _MASK = 0.15  # of the steps, at most
 
 
@@ -72,9 +71,10 @@ def window_of(item: Item) -> Window:
 class WindowFeeder(Feeder):
     """Tensors as devices make them ``(B, steps, channels)``, varied as sensors vary."""
 
-    def __init__(self, changes: tuple[str, ...] = ()) -> None:
+    def __init__(self, changes: tuple[str, ...] = (), *, noise: float = 0.1) -> None:
+        """``noise``: standard deviations of a channel."""
         super().__init__()
-        self._changes = changes
+        self._changes, self._noise = changes, noise
 
     def vary(self, light: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         place, (count, steps, channels) = light.device, light.shape
@@ -89,5 +89,5 @@ class WindowFeeder(Feeder):
             at = torch.arange(steps, device=place).reshape(1, -1, 1)
             light = light.masked_fill((at >= start) & (at < start + length), 0.0)
         if "noise" in self._changes:
-            light = light + _NOISE * torch.randn(light.shape, device=place, generator=generator)
+            light = light + self._noise * torch.randn(light.shape, device=place, generator=generator)
         return light, targets

@@ -1,4 +1,4 @@
-"""Bytes of an update as a delta: a network trained anew, one that was trained on, and one whose last layer alone was.
+"""Bytes of an update as a delta: a network trained anew, one that was trained on, and two of which only some weights were.
 
 The network is the pipeline's own, trained on traffic signs by day where that data set is at hand, else on digits, exported as
 the pipeline does it. The reference is the whole file in zstd -19. Beside the two encodings of the hub stand bsdiff4 and detools
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 import zstandard
 
 from cloud_hub.core.spec import parse
+from cloud_hub.core.spec_sections.train import FinetuneSpec
 from cloud_hub.delta import patch, tensors
-from cloud_hub.pipeline import export, train
+from cloud_hub.pipeline import export, finetune, frozen, train
 from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import Checkpoint
 from cloud_hub.pipeline.data import Splits
@@ -44,7 +44,7 @@ student: {width: 32, stages: STAGES, epochs: EPOCHS}
 train: {augment: [shift], patience: 100}
 targets: [onnx-fp32, onnx-int8, tflite-fp32, tflite-int8]
 """
-_HEAD_STEPS = 200
+_FURTHER = {"last layer": "head", "low rank": "lora"}  # in int8 with the scales of the file before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +59,15 @@ class Change:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller network and fewer epochs: rougher figures")
-    quick = parser.parse_args().quick
+    parser.add_argument("--work", type=Path, help="keep networks and files there: a run that was stopped goes on")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     spec = parse(SPEC.replace("EPOCHS", "3" if quick else "12").replace("STAGES", "3" if quick else "4"))
     samples = list(_signs() or _digits())[:: 3 if quick else 1]
     task = tasks.make(spec)
     splits = task.load(tuple(sorted({sample.label for sample in samples})), samples)
     with tempfile.TemporaryDirectory(prefix="bench-delta-") as name:
-        changes = _changes(task, splits, Path(name))
+        changes = _changes(task, splits, arguments.work or Path(name))
         for change in changes:
             _sizes(change)
         _costs(next(change for change in changes if change.name == "fine-tune, onnx-int8"), Path(name))
@@ -74,19 +76,32 @@ def main() -> None:
 
 def _changes(task: Task, splits: Splits, folder: Path) -> list[Change]:
     half = replace(splits, train=splits.train.take(np.arange(0, len(splits.train), 2)), calibration=splits.calibration // 2)
-    base = _trained(task, _new(task, splits, seed=0), half, folder / "base")
+    places = {name: folder / name for name in ("base", "full retrain", "fine-tune", *_FURTHER)}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    base = _trained(task, _new(task, splits, seed=0), half, places["base"])
+    before = _files(task, base, half, places["base"])
     networks = {
-        "full retrain": _trained(task, _new(task, splits, seed=1), splits, folder / "retrain"),
-        "fine-tune": _tuned(task, base, splits, folder / "tuned"),
-        "last layer": _last_layer(task, base, splits),
+        "full retrain": _trained(task, _new(task, splits, seed=1), splits, places["full retrain"]),
+        "fine-tune": _tuned(task, base, splits, places["fine-tune"]),
+        **{name: _further(task, mode, base, splits, places[name]) for name, mode in _FURTHER.items()},
     }
-    before = _files(task, base, splits, folder)
-    after = {name: _files(task, network, splits, folder) for name, network in networks.items()}
-    return [
-        Change(name=f"{update}, {target}", base=before[target], target=made[target])
-        for update, made in after.items()
-        for target in made
-    ]
+    for name in _FURTHER:
+        for converter, kept in frozen.BASE.items():  # as a job that goes on from the champion lays it out
+            (places[name] / kept).write_bytes(before[f"{converter}-int8"])
+    changes = []
+    for update, network in networks.items():
+        made = _files(task, network, splits, places[update])
+        changes += [Change(name=f"{update}, {target}", base=before[target], target=made[target]) for target in made]
+        _accuracy(task, update, network, splits)
+    _accuracy(task, "base", base, splits)
+    return changes
+
+
+def _accuracy(task: Task, name: str, network: Network, splits: Splits) -> None:
+    """Of the network before it is quantized, on the test split: what the bytes buy."""
+    outputs = tasks.predict(network, task.feeder(splits), splits.test.inputs)
+    figure(BENCH, f"{name}: {task.metric.name}", task.value(outputs, splits.test, splits), "")
 
 
 def _new(task: Task, splits: Splits, *, seed: int) -> Network:
@@ -96,7 +111,8 @@ def _new(task: Task, splits: Splits, *, seed: int) -> Network:
 
 def _trained(task: Task, network: Network, splits: Splits, folder: Path) -> Network:
     epochs, loss = task.spec.student.epochs, task.loss(splits)
-    train.fit(task, network, splits, epochs=epochs, loss=loss, checkpoint=Checkpoint(folder, "bench"), tell=_tell)
+    checkpoint = Checkpoint(folder / "network", "bench")
+    train.fit(task, network, splits, epochs=epochs, loss=loss, checkpoint=checkpoint, tell=_tell)
     return network
 
 
@@ -108,24 +124,25 @@ def _tuned(task: Task, base: Network, splits: Splits, folder: Path) -> Network:
     return _trained(tasks.make(short), copy.deepcopy(base), splits, folder)
 
 
-def _last_layer(task: Task, base: Network, splits: Splits) -> Network:
-    """The features stay as they are, batch norm included."""
-    network = copy.deepcopy(base).eval()
-    feeder = task.feeder(splits)
-    with torch.inference_mode():
-        light = feeder.light(torch.from_numpy(splits.train.inputs))
-        features = torch.cat([network.pool(network.features(feeder(part))).flatten(1) for part in light.split(256)])
-    features, labels = features.clone(), torch.from_numpy(splits.train.targets)
-    optimizer = torch.optim.Adam(network.head.parameters(), lr=1e-3)
-    for _ in range(_HEAD_STEPS):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network.head(features), labels).backward()
-        optimizer.step()
+def _further(task: Task, mode: str, base: Network, splits: Splits, folder: Path) -> Network:
+    """As a job does it: batch norm stays as it is, and what is not trained whole stays within its int8 scales."""
+    tuned = replace(task.spec.train, finetune=FinetuneSpec(mode=mode, epochs=max(1, task.spec.student.epochs // 3)))
+    own = task.under(replace(task.spec, train=tuned, student=replace(task.spec.student, epochs=tuned.finetune.epochs)))
+    network = copy.deepcopy(base).cpu()
+    for note in finetune.freeze(network, own, splits):
+        _tell(0, note)
+    _trained(own, network, splits, folder)
+    finetune.finish(network)
     return network
 
 
 def _files(task: Task, network: Network, splits: Splits, folder: Path) -> Mapping[str, bytes]:
-    return {made.target: made.data for made in export.export(network, splits, task.spec.targets, folder, _tell)}
+    """By target. Those that an earlier run left in the folder are taken as they are."""
+    paths = {target: folder / target for target in task.spec.targets}
+    if not all(path.exists() for path in paths.values()):
+        for made in export.export(network, splits, task.spec.targets, folder, _tell):
+            paths[made.target].write_bytes(made.data)
+    return {target: path.read_bytes() for target, path in paths.items()}
 
 
 def _sizes(change: Change) -> None:

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from cloud_hub.core.checks import require
+from cloud_hub.core import rollout_plan
+from cloud_hub.core.checks import choice, require
+from cloud_hub.core.gates import MAX_GATES, Gate
+from cloud_hub.core.rollout_plan import OnBreach, RolloutPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +17,24 @@ class DeploySpec:
     canary: int = 1  # devices in the first wave; 0: one wave
     soak_s: int = 60  # quiet time after the last commit of a wave
     max_failures: int = 0  # devices that may fail before everyone is sent back
+    gates: tuple[Gate, ...] = ()  # what the field must show of it, as in a rollout's plan; the job's gate knows no field
+    on_breach: str = OnBreach.ROLLBACK_ALL.value
 
     def __post_init__(self) -> None:
         for name in ("canary", "soak_s", "max_failures"):
             require(getattr(self, name) >= 0, f"deploy.{name}", f"must not be negative, got {getattr(self, name)}")
+        require(len(set(self.gates)) == len(self.gates) <= MAX_GATES, "deploy.gates", f"must be at most {MAX_GATES}, each once")
+        choice("deploy.on_breach", self.on_breach, tuple(OnBreach))
+
+    def plan(self, model: str, version: int) -> RolloutPlan:
+        """Raises Invalid."""
+        return rollout_plan.of_model(
+            model,
+            version,
+            self.selector,
+            canary=self.canary,
+            soak_s=self.soak_s,
+            max_failures=self.max_failures,
+            gates=self.gates,
+            on_breach=OnBreach(self.on_breach),
+        )

@@ -20,8 +20,9 @@ class GateSpec:
     min_speedup: float = 1.0  # of int8 over fp32 of the same format, on this machine; 1: not slower, 0: not asked for
     max_latency_ms: float = 0.0  # p50 of one thread of this machine; 0: not asked for, boards measure it themselves
     min_gain: float = 0.0  # over the champion on the same test split; 0: match it, below 0: may be that much worse
-    # Where the test split is too small to say whether ``min_gain`` is reached, or tells the two nowhere apart: the champion has
-    # proved itself in the field, and every change costs each device an update, so the newcomer has to prove that it is better.
+    # Where the test split is too small to say whether ``min_gain`` is reached, tells the two nowhere apart, or the champion
+    # cannot be run on it: the champion has proved itself in the field, and every change costs each device an update, so the
+    # newcomer has to prove that it is better.
     when_unsure: str = "keep"
 
     def __post_init__(self) -> None:

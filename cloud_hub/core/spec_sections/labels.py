@@ -7,9 +7,10 @@ from cloud_hub.core.checks import require
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseSpec:
-    """Labels that the network contradicts, for people to look at again."""
+    """Labels that the rest of their source or the network contradicts, for people to look at again."""
 
     find: bool = True  # lists them in the report; costs one pass over the data
+    sources: bool = True  # where sources are of one class each, as tracks are, a few others take its label; not in 'test'
     folds: int = (
         0  # 2..10: judged by networks that were not trained on them, which takes as long again as the student; 0: by the own
     )

@@ -31,18 +31,18 @@ class AdversarialSpec:
 class FinetuneSpec:
     """Going on from the champion's weights instead of chance; a model without a champion starts from chance all the same."""
 
-    mode: str = "off"  # head: the last layers; lora: what is added to each layer has a low rank (Hu et al., 2021)
-    layers: int = 1  # trained whole: of ``head``, and of ``lora`` beside what is added to the others
-    rank: int = 4  # of ``lora``; a layer whose smaller side is not twice that stays as it is
+    mode: str = "off"  # head: the last layers; lora: what is added to others has a low rank (Hu et al., 2021)
+    layers: int = 1  # trained whole: of ``head``, and of ``lora`` beside what is added to others
+    rank: int = 4  # of ``lora``
     epochs: int = 8  # instead of the student's own; there is no teacher
     freeze_scales: bool = True  # int8 files keep the champion's ranges where they still fit: a patch of a few KB
-    settle: float = 1.0  # of ``lora``: weights within so many int8 steps beyond the edge of their code go back; 0: none
+    patch_bytes: int = 4096  # of int8 weights that ``lora`` may change beside those layers: some channels; 0: all
 
     def __post_init__(self) -> None:
         choice("train.finetune.mode", self.mode, FINETUNE)
         require(1 <= self.layers <= 100, "train.finetune.layers", f"must be in 1..100, got {self.layers}")
         require(1 <= self.rank <= 256, "train.finetune.rank", f"must be in 1..256, got {self.rank}")
-        require(0 <= self.settle <= 10, "train.finetune.settle", f"must be in 0..10, got {self.settle}")
+        require(self.patch_bytes >= 0, "train.finetune.patch_bytes", f"must not be negative, got {self.patch_bytes}")
         require(1 <= self.epochs <= 10_000, "train.finetune.epochs", f"must be in 1..10000, got {self.epochs}")
 
 
@@ -71,7 +71,7 @@ class TrainSpec:
     schedule: str = "cosine"
     warmup: float = 0.1  # share of all steps
     weight_decay: float = 0.02  # of matrices and kernels only
-    dropout: float | None = None  # for networks that have it; None: as they are built
+    dropout: float | None = None  # of teacher and student, whatever their own sections say; None: as those say
     label_smoothing: float = 0.05  # labels from the field are not all right
     mixup: float = 0.0  # samples are mixed by shares from Beta(mixup, mixup) (Zhang et al., 2018); 0: never, 0.2 is usual
     clip: float = 2.0  # gradient norm
@@ -82,7 +82,7 @@ class TrainSpec:
     minutes: float = 0.0  # budget of one network, beside its epochs: the first epoch shows how many fit; 0: none
     augment: tuple[str, ...] | None = None  # None: as the task does by default
     loss: str = ""  # "": as the task does by default
-    balance: bool = True  # draw rare classes more often
+    balance: bool = True  # draw rare classes more often, where a sample has one
     teachers: int = 1  # with different seeds; their mean opinion is what the student learns
     temperature: float = 4.0  # of distillation (Hinton et al., 2015)
     alpha: float = 0.7  # weight of the teacher's opinion against the label's

@@ -1,8 +1,8 @@
 """One network trained by workers of a Ray cluster, which need share no disk with the job: the same loop as on one machine.
 
-What the lesson is made of goes to a desk, an actor beside the job. Each worker takes it from there and makes the lesson again;
-the first one brings what it has to say, and after each epoch its checkpoint. A worker that is lost is replaced by Ray, and all
-go on after the last whole epoch.
+Each worker takes the files that the lesson is made of, and makes it again; the first one brings what it has to say, and after
+each epoch its checkpoint, to a desk, an actor beside the job. A worker that is lost is replaced by Ray, and all go on after the
+last whole epoch.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ from ray.train.torch import TorchTrainer
 from torch import distributed
 
 from cloud_hub.core.errors import Invalid
-from cloud_hub.pipeline import parallel, train
+from cloud_hub.pipeline import handover, parallel, train
+from cloud_hub.pipeline.cluster.files import Offer, offered
 from cloud_hub.pipeline.cluster.session import cluster
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.gate import Champion
@@ -38,13 +39,13 @@ Said = tuple[str, dict[str, Any]]  # "line", "step" or "invalid", with its value
 class Desk:
     """Between the job and its workers. An actor: one call at a time."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self._files = files
+    def __init__(self) -> None:
         self._said: list[Said] = []
         self._checkpoint = b""
 
-    def files(self) -> dict[str, bytes]:
-        return {**self._files, **({"checkpoint": self._checkpoint} if self._checkpoint else {})}
+    def checkpoint(self) -> bytes:
+        """The newest; empty: the one among the files."""
+        return self._checkpoint
 
     def say(self, kind: str, values: dict[str, Any], checkpoint: bytes = b"") -> None:
         self._said.append((kind, values))
@@ -55,28 +56,27 @@ class Desk:
         return self._said[start:], self._checkpoint
 
 
-def by_cluster(workers: int, folder: Path, labels: tuple[str, ...], champion: Champion | None, address: str) -> Fit:
+def by_cluster(workers: int, folder: Path, champion: Champion | None, address: str) -> Fit:
     """Lessons given by ``workers`` of the cluster at ``address``; "": one of our own, on this machine.
 
-    The samples must have gone through ``parallel.packed``; ``labels``: the data set's. The lessons' functions raise
-    ``parallel.Failed``, Invalid as the loop itself does, Unavailable, and whatever ``tell`` raises.
+    The lessons' functions raise ``parallel.Failed``, Unavailable, Invalid as the loop itself does, and what ``tell`` raises.
     """
 
     def fit(lesson: Lesson, splits: Splits, tell: Tell, step: Step) -> Fitted:
-        parallel.lay_out(lesson, splits, folder, labels, champion)
-        with cluster(address, workers + 1):
-            _run(workers, folder, lesson, tell, step)
+        parallel.lay_out(lesson, splits, folder, champion)
+        with cluster(address, workers + 1), offered(folder, handover.files(folder)) as offer:
+            _run(workers, folder, offer, lesson, tell, step)
         return lesson.fit(splits, tell, step)  # nothing is left to do but to take the weights
 
     return fit
 
 
-def _run(workers: int, folder: Path, lesson: Lesson, tell: Tell, step: Step) -> None:
-    desk: Any = ray.remote(num_cpus=0)(Desk).remote(_bundle(folder, lesson))
+def _run(workers: int, folder: Path, offer: Offer, lesson: Lesson, tell: Tell, step: Step) -> None:
+    desk: Any = ray.remote(num_cpus=0)(Desk).remote()
     gpus = ray.cluster_resources().get("GPU", 0) >= workers
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"desk": desk, "name": lesson.name},
+        train_loop_config={"desk": desk, "offer": offer, "name": lesson.name},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=RunConfig(storage_path=str((folder / "ray").resolve()), failure_config=FailureConfig(max_failures=RETRIES)),
     )
@@ -124,15 +124,6 @@ def _heard(kind: str, values: dict[str, Any], tell: Tell, step: Step) -> None:
             step(**values, loss=lambda: loss)
 
 
-def _bundle(folder: Path, lesson: Lesson) -> dict[str, bytes]:
-    """Every file that a worker needs, by its path in the job's folder."""
-    work = parallel.work(folder)
-    files = {f"{work.name}/{path.name}": path.read_bytes() for path in work.iterdir() if path.suffix != ".log"}
-    for path in folder.glob("*.safetensors"):  # of its teachers, and of an earlier attempt
-        files[path.name] = path.read_bytes()
-    return files
-
-
 def _checkpoint_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
 
@@ -144,13 +135,9 @@ def _work(config: dict[str, Any]) -> None:
     desk, name = config["desk"], config["name"]
     with tempfile.TemporaryDirectory(prefix="tideline-") as made:
         folder = Path(made)
-        files = ray.get(desk.files.remote())
-        newest = files.pop("checkpoint", b"")
-        for path, content in files.items():
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(content)
-        if newest:
-            _checkpoint_path(folder, name).write_bytes(newest)
+        config["offer"].take(folder)
+        if newest := ray.get(desk.checkpoint.remote()):
+            write_atomic(_checkpoint_path(folder, name), newest)
         group = Group(rank=distributed.get_rank(), world=distributed.get_world_size())
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
         try:

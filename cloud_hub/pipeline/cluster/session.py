@@ -32,11 +32,11 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    # Our own cluster inherits the environment. The processes of another are told: who knows what its nodes were started with.
+    quiet = {"env_vars": {**phone_home.OFF, **_QUIET}}
+    where = {"address": address, "runtime_env": quiet} if address else {"num_cpus": cpus, "include_dashboard": False}
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        else:
-            ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(**where, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise Unavailable(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     try:

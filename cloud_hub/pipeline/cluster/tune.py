@@ -1,4 +1,8 @@
-"""The search for settings on a Ray cluster: many trials at once, the worse ones stopped (Ray Tune, with Optuna's sampler)."""
+"""The search for settings on a Ray cluster: many trials at once, by Ray Tune, asked for and judged as those of one process are.
+
+Ray Tune runs them. Which settings come next, which trials are given up and what is kept of each is ``tune.Search``'s, so that a
+job that was killed goes on, here or in one process.
+"""
 
 import math
 import tempfile
@@ -7,109 +11,124 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import Trial
 from ray import tune as ray_tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
-from cloud_hub.core import spec as specs
 from cloud_hub.core.errors import Invalid
-from cloud_hub.core.spec_sections.tuning import Dimension
-from cloud_hub.pipeline import networks, parallel, train
-from cloud_hub.pipeline.checkpoint import State, Unkept
+from cloud_hub.pipeline import handover, parallel
+from cloud_hub.pipeline.cluster.files import Offer, offered
 from cloud_hub.pipeline.cluster.session import cluster
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.progress import Stages
 from cloud_hub.pipeline.task import Task
-from cloud_hub.pipeline.tune import Tuned
+from cloud_hub.pipeline.tune import Search, Tuned, train_one
+
+RETRIES = 2  # of a trial whose worker was lost
+_NOW, _BEST, _EPOCH, _PROBLEM = "now", "best", "epoch", "problem"  # what a trial reports
 
 
 def tune(
-    task: Task, splits: Splits, stages: Stages, folder: Path, labels: tuple[str, ...], *, workers: int, address: str
+    task: Task,
+    splits: Splits,
+    stages: Stages,
+    journal: BaseJournalBackend | None = None,
+    *,
+    folder: Path,
+    workers: int,
+    address: str,
 ) -> Tuned:
-    """As ``tune.tune``. The samples must have gone through ``parallel.packed``. Raises Invalid, Unavailable."""
-    tuning, metric = task.spec.tuning, task.metric
-    parallel.lay_out_data(task.spec, splits, folder, labels)
-    with cluster(address, workers + 1):
-        bundle = ray.put({path.name: path.read_bytes() for path in parallel.work(folder).iterdir() if path.is_file()})
-        tuner = ray_tune.Tuner(
-            ray_tune.with_parameters(_trial, bundle=bundle, kept=parallel.work(folder).name),
-            param_space={key: _space(each) for key, each in tuning.space.items()},
-            tune_config=ray_tune.TuneConfig(
-                metric=metric.name,
-                mode="max" if metric.higher_is_better else "min",
-                search_alg=OptunaSearch(seed=task.spec.train.seed),
-                scheduler=_scheduler(tuning.pruner, tuning.epochs),
-                num_samples=tuning.trials,
-                max_concurrent_trials=workers,
-                time_budget_s=tuning.minutes * 60,
-            ),
-            run_config=ray_tune.RunConfig(storage_path=str((folder / "ray").resolve()), verbose=0),
-        )
-        results = tuner.fit()
-    table = [_row(metric.name, number, each) for number, each in enumerate(results, 1)]
-    good = [row for row in table if row[metric.name] is not None]
-    if not good:
-        raise Invalid(f"tuning: not one of {len(table)} trials came to its end; look at tuning.space")
-    ranked = sorted(good, key=lambda row: row[metric.name], reverse=metric.higher_is_better)
-    stages.tell(1, f"{len(table)} trials on {workers} workers; best {metric.name} {ranked[0][metric.name]:.4f}")
-    best = {key: ranked[0][key] for key in tuning.space}
-    rest = [row for row in table if row[metric.name] is None]
-    return Tuned(spec=specs.changed(task.spec, best), table=(*ranked, *rest))
+    """As ``tune.tune``, with ``workers`` trials at a time. Raises Invalid, Unavailable, and whatever ``stages`` raise."""
+    search = Search(task, splits, journal)
+    if search.left:
+        handover.lay_out(task, splits, folder)
+        with cluster(address, workers + 1), offered(folder, handover.files(folder)) as offer:
+            _run(search, stages, offer, folder, workers)
+    return search.result()
 
 
-class _Told(Unkept):
-    """Tells Ray after each epoch; nothing is kept."""
+def _run(search: Search, stages: Stages, offer: Offer, folder: Path, workers: int) -> None:
+    trials = _Trials(search, stages)
+    gpu = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)  # a trial that asks for none would see all of them
+    ray_tune.Tuner(
+        ray_tune.with_resources(ray_tune.with_parameters(_trial, offer=offer), {"cpu": 1, "gpu": gpu}),
+        tune_config=ray_tune.TuneConfig(
+            metric=_BEST, mode="max", search_alg=trials, num_samples=search.left, max_concurrent_trials=workers
+        ),
+        run_config=ray_tune.RunConfig(
+            storage_path=str((folder / "ray").resolve()),
+            stop=_GivenUp(trials),
+            failure_config=ray_tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
+    ).fit()
 
-    def __init__(self, metric: str, sign: int) -> None:
-        super().__init__()
-        self._metric, self._sign = metric, sign
 
-    def judged(self, state: State, network: Any, value: float, loss: float, *, seconds: float) -> State:
-        ray_tune.report({self._metric: self._sign * max(value, state.best_value), "epochs": state.epoch + 1})
-        return super().judged(state, network, value, loss, seconds=seconds)
+class _Trials(Searcher):  # type: ignore[misc]  # see mypy's part of pyproject.toml
+    """Ray Tune's view of the search."""
+
+    def __init__(self, search: Search, stages: Stages) -> None:
+        super().__init__(metric=_BEST, mode="max")
+        self._search, self._stages = search, stages
+        self._trials: dict[str, Trial] = {}
+        self._heard: dict[str, int] = {}  # the last epoch of each
+        self._bad: set[str] = set()  # that are given up
+
+    def suggest(self, trial_id: str) -> Any:
+        if not self._search.left:
+            return Searcher.FINISHED
+        self._trials[trial_id], settings = self._search.ask()
+        return {"settings": settings}
+
+    def hear(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """One more epoch; whether the trial is given up."""
+        if _PROBLEM in result or result[_EPOCH] <= self._heard.get(trial_id, -1):  # Ray says the last one twice
+            return False
+        trial, self._heard[trial_id] = self._trials[trial_id], result[_EPOCH]
+        trial.report(result[_NOW], result[_EPOCH])
+        if trial.should_prune():
+            self._bad.add(trial_id)
+        return trial_id in self._bad
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        trial = self._trials.pop(trial_id)
+        told = result or {}
+        problem = told.get(_PROBLEM) or ("its worker was lost" if error or _BEST not in told else "")
+        self._search.end(trial, None if trial_id in self._bad else told.get(_BEST), problem)
+        self._search.tell(self._stages, trial)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Not here: the journal keeps the trials."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
 
 
-def _trial(settings: Mapping[str, Any], bundle: dict[str, bytes], kept: str) -> None:
+class _GivenUp(Stopper):  # type: ignore[misc]
+    def __init__(self, trials: _Trials) -> None:
+        self._trials = trials
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return self._trials.hear(trial_id, result)
+
+    def stop_all(self) -> bool:
+        return False
+
+
+# -- a worker -------------------------------------------------------------------------------------------------------------
+
+
+def _report(value: float, best: float, epoch: int) -> None:
+    ray_tune.report({_NOW: value, _BEST: best, _EPOCH: epoch})
+
+
+def _trial(config: Mapping[str, Any], offer: Offer) -> None:
     with tempfile.TemporaryDirectory(prefix="tideline-") as made:
-        folder = Path(made)
-        (folder / kept).mkdir()
-        for name, content in bundle.items():
-            (folder / kept / name).write_bytes(content)
-        given, splits = parallel.task_and_data(folder)
-        task = given.under(specs.changed(given.spec, settings))
-        sign = 1 if task.metric.higher_is_better else -1
-        network = task.network(task.spec.student, splits).to(networks.device())
-        train.fit(
-            task,
-            network,
-            splits,
-            epochs=min(task.spec.tuning.epochs, task.spec.student.epochs),
-            loss=task.loss(splits),
-            checkpoint=_Told(task.metric.name, sign),
-            tell=parallel.silent,
-        )
-
-
-def _space(dimension: Dimension) -> Any:
-    if dimension.choices:
-        return ray_tune.choice(list(dimension.choices))
-    low, high = dimension.low, dimension.high
-    assert low is not None and high is not None
-    if dimension.whole:
-        whole = (int(low), int(high) + 1)  # Ray's upper end is left out
-        return ray_tune.lograndint(*whole) if dimension.log else ray_tune.randint(*whole)
-    return ray_tune.loguniform(low, high) if dimension.log else ray_tune.uniform(low, high)
-
-
-def _scheduler(name: str, epochs: int) -> TrialScheduler:
-    if name == "none":
-        return FIFOScheduler()
-    return ASHAScheduler(time_attr="training_iteration", max_t=epochs, grace_period=min(2, epochs))
-
-
-def _row(metric: str, number: int, result: Any) -> dict[str, Any]:
-    told = result.metrics or {}
-    value = told.get(metric) if result.error is None else None
-    value = value if value is not None and math.isfinite(value) else None
-    state = "failed" if value is None else "complete"
-    return {"trial": number, "state": state, metric: value, "epochs": told.get("epochs", 0), **(result.config or {})}
+        offer.take(Path(made))
+        task, splits, _ = handover.taken(Path(made))
+        try:
+            train_one(task, config["settings"], splits, _report, parallel.silent)
+        except Invalid as error:  # settings under which nothing can be learned; the others go on
+            ray_tune.report({_PROBLEM: str(error), _BEST: math.nan})

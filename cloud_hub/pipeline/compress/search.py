@@ -19,13 +19,15 @@ from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import Checkpoint
 from cloud_hub.pipeline.compress import points, prune
 from cloud_hub.pipeline.compress.points import Cut, Point
+from cloud_hub.pipeline.compress.searched import Candidate, Searched
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.distil import distillation
 from cloud_hub.pipeline.export import Artifact
 from cloud_hub.pipeline.int8 import PLAIN, Int8
 from cloud_hub.pipeline.progress import Stages
 from cloud_hub.pipeline.task import Outputs, Score, Task
-from cloud_hub.pipeline.verify import Speedup, in_turns, run
+from cloud_hub.pipeline.timing import Speedup, in_turns
+from cloud_hub.pipeline.verify import output_error, run
 from edge_agent.core.errors import AgentError
 from edge_agent.infer.inputs import tensors_of
 from edge_agent.infer.runtimes import load
@@ -34,24 +36,6 @@ from protos.contract.inputs import Layout
 _JUDGED_SAMPLES = 1000  # of the validation split: files run sample by sample
 _TIMED_S = 4.0  # at least; with many files longer, so that each has its turns
 _TIMED_S_PER_FILE = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Searched:
-    """What a search picked. Without one: the student and its files."""
-
-    network: nn.Module
-    artifacts: tuple[Artifact, ...]  # fp32 and int8 of every format that the targets name, as ``export`` makes them
-    table: tuple[Point, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def as_json(self, task: Task) -> dict[str, object] | None:
-        """For the report; None where nothing was searched."""
-        if not self.table:
-            return None
-        picked = [each.as_json(task.metric) for each in self.table if each.picked]
-        rows = [each.as_json(task.metric) for each in self.table]
-        return {"objective": task.spec.compress.objective, "picked": picked, "notes": list(self.notes), "table": rows}
 
 
 def search(task: Task, teacher: nn.Module, student: nn.Module, splits: Splits, folder: Path, stages: Stages) -> Searched:
@@ -64,7 +48,7 @@ def search(task: Task, teacher: nn.Module, student: nn.Module, splits: Splits, f
     """
     if task.spec.compress.search == "off":
         made = export.export(student, splits, task.spec.targets, folder, stages.tell)
-        return Searched(network=student, artifacts=made)
+        return Searched(candidates=(Candidate(name="", network=student, artifacts=made),))
     (folder / "compress").mkdir(parents=True, exist_ok=True)
     return _Search(task, teacher, student, splits, folder / "compress", stages).run()
 
@@ -85,7 +69,7 @@ def ways(spec: CompressSpec, format: str) -> list[Int8]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Candidate:
+class _Network:
     cut: Cut
     network: nn.Module  # plain, on the CPU
     folder: Path  # with what its exports left, to be quantized in other ways
@@ -94,7 +78,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _File:
-    candidate: _Candidate
+    candidate: _Network
     how: Int8 | None
     artifact: Artifact
     score: Score
@@ -113,7 +97,7 @@ class _Search:
         contents = splits.train.take(np.arange(min(2, len(splits.train)))).contents
         self._example: Tensor = torch.from_numpy(tensors_of(contents, splits.input_for(Layout.NCHW)))
         self._end = time.monotonic() + self._spec.budget_minutes * 60
-        self._candidates: list[_Candidate] = []
+        self._networks: list[_Network] = []
         self._files: list[_File] = []
         self._notes: list[str] = []
         self._share = (0.0, 0.0)  # of the stage: begun at, as long as
@@ -127,19 +111,19 @@ class _Search:
                 break
             candidate = self._made(number, ratio, trained)
             if candidate is not None:
-                self._candidates.append(candidate)
+                self._networks.append(candidate)
                 self._export(candidate)
         self._share = (0.8, 0.2)
-        chosen = self._candidates
+        chosen = self._networks
         if spec.search == "small":
-            likely = points.best(self._measured(), self._targets(), spec.objective, self._task.metric)
-            chosen = [each for each in chosen if likely and each.cut == likely[0].cut]
+            likely = self._choices(self._measured())[0]
+            chosen = [each for each in chosen if each.cut == likely[0].cut]
         for candidate in chosen:
             self._quantize(candidate)
-        table = self._judge(self._measured())
-        for line in points.lines(table, self._task.metric):
+        searched = self._searched(self._measured())
+        for line in points.lines(searched.marked(), self._task.metric):
             self._tell(1, line)
-        return self._picked(table)
+        return searched
 
     def _cuts(self) -> Iterator[tuple[float, str]]:
         for ratio in sorted(set(self._spec.prune) - {0.0}):
@@ -151,7 +135,7 @@ class _Search:
 
     # -- networks ---------------------------------------------------------------------------------------------------------
 
-    def _made(self, number: int, ratio: float, trained: str) -> _Candidate | None:
+    def _made(self, number: int, ratio: float, trained: str) -> _Network | None:
         """None where it cannot be cut; noted."""
         network = self._student
         if ratio:
@@ -172,7 +156,7 @@ class _Search:
         )
         feeder = self._task.feeder(self._splits).cpu().eval()
         outputs = tasks.predict(plain, feeder, self._judged.inputs)
-        return _Candidate(cut=cut, network=plain, folder=folder, outputs=outputs)
+        return _Network(cut=cut, network=plain, folder=folder, outputs=outputs)
 
     def _trained(self, network: nn.Module, name: str, trained: str) -> nn.Module:
         task, splits, spec = self._task, self._splits, self._task.spec
@@ -181,12 +165,13 @@ class _Search:
         key = hashlib.sha256(repr((*shaped_by, self._spec.finetune_epochs, name)).encode()).hexdigest()
         checkpoint = Checkpoint(self._folder / f"{name}.safetensors", key)
         epochs = self._spec.finetune_epochs
-        train.fit(task, network, splits, epochs=epochs, loss=loss, checkpoint=checkpoint, tell=self._tell)
+        step = self._stages.part(*self._share)
+        train.fit(task, network, splits, epochs=epochs, loss=loss, checkpoint=checkpoint, tell=self._tell, step=step)
         return network
 
     # -- files ------------------------------------------------------------------------------------------------------------
 
-    def _export(self, candidate: _Candidate) -> None:
+    def _export(self, candidate: _Network) -> None:
         """In fp32 and in plain int8."""
         for name in export.formats(self._targets()):
             with export.quiet(self._folder / "converters.log"):
@@ -195,7 +180,7 @@ class _Search:
             self._add(candidate, full, None)
             self._add(candidate, small, PLAIN)
 
-    def _quantize(self, candidate: _Candidate) -> None:
+    def _quantize(self, candidate: _Network) -> None:
         """In the other ways."""
         for name in export.formats(self._targets()):
             if f"{name}-int8" not in self._targets():
@@ -211,16 +196,15 @@ class _Search:
                 except (AgentError, RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
                     self._note(f"{candidate.cut}: {name}-int8 by {how} cannot be made: {error}")
 
-    def _add(self, candidate: _Candidate, artifact: Artifact, how: Int8 | None) -> None:
+    def _add(self, candidate: _Network, artifact: Artifact, how: Int8 | None) -> None:
         outputs = run(load(artifact.format, artifact.data), self._judged.contents, self._splits.input_for(artifact.layout))
         usual = self._task.usual_rows(self._judged)
-        ours, exact = outputs[usual], candidate.outputs[usual]
         file = _File(
             candidate=candidate,
             how=how,
             artifact=artifact,
             score=self._task.score(outputs, self._judged, self._splits),
-            output_error=float(np.linalg.norm(ours - exact)) / max(float(np.linalg.norm(exact)), 1e-12),
+            output_error=output_error(outputs[usual], candidate.outputs[usual]),
         )
         self._files.append(file)
         made = f"{candidate.cut}, {artifact.target}{f' by {how}' if how else ''}"
@@ -235,7 +219,7 @@ class _Search:
         seconds = max(_TIMED_S, _TIMED_S_PER_FILE * len(files))
         times = in_turns([file.artifact for file in files], self._splits, seconds=seconds)
         full = {(file.candidate.cut, file.artifact.format): number for number, file in enumerate(files) if file.how is None}
-        uncut, network = self._candidates[0], self._task.score(self._candidates[0].outputs, self._judged, self._splits)
+        uncut, network = self._networks[0], self._task.score(self._networks[0].outputs, self._judged, self._splits)
         found = []
         for file, turns in zip(files, times, strict=True):
             own, plain = full[file.candidate.cut, file.artifact.format], full[uncut.cut, file.artifact.format]
@@ -253,26 +237,24 @@ class _Search:
             found.append(replace(point, refused=gate.refusal(self._task, point, network)))
         return found
 
-    def _judge(self, measured: list[Point]) -> list[Point]:
-        metric = self._task.metric
-        picked = {id(each) for each in points.best(measured, self._targets(), self._spec.objective, metric)}
-        beaten = points.front(measured, metric)
-        return [
-            replace(point, on_front=front, picked=id(point) in picked) for point, front in zip(measured, beaten, strict=True)
-        ]
+    def _choices(self, measured: list[Point]) -> list[list[Point]]:
+        return points.choices(measured, self._targets(), self._spec.objective, self._task.metric)
 
-    def _picked(self, table: list[Point]) -> Searched:
-        picked = [point for point in table if point.picked]
-        cut = picked[0].cut
+    def _searched(self, measured: list[Point]) -> Searched:
+        fronts = points.front(measured, self._task.metric)
+        table = [replace(point, on_front=front) for point, front in zip(measured, fronts, strict=True)]
+        found = tuple(self._candidate(chosen, table) for chosen in self._choices(table))
+        return Searched(candidates=found, table=tuple(table), notes=tuple(self._notes))
+
+    def _candidate(self, chosen: list[Point], table: list[Point]) -> Candidate:
+        """With fp32 and int8 of every format: int8 is held against fp32."""
+        cut, targets = chosen[0].cut, {point.artifact.target: point.artifact for point in chosen}
         artifacts = []
-        for name in export.formats(self._targets()):
-            here = [point for point in table if point.cut == cut and point.artifact.target == f"{name}-int8"]
-            small = next((point for point in here if point.picked), here[0])
-            full = next(point for point in table if point.cut == cut and point.artifact.target == f"{name}-fp32")
-            artifacts += [full.artifact, small.artifact]
-        candidate = next(each for each in self._candidates if each.cut == cut)
-        network = candidate.network.to(networks.device())
-        return Searched(network=network, artifacts=tuple(artifacts), table=tuple(table), notes=tuple(self._notes))
+        for target in (f"{name}-{how}" for name in export.formats(self._targets()) for how in ("fp32", "int8")):
+            first = next(each.artifact for each in table if each.cut == cut and each.artifact.target == target)
+            artifacts.append(targets.get(target, first))
+        network = next(each.network for each in self._networks if each.cut == cut)
+        return Candidate(name=str(cut), network=network, artifacts=tuple(artifacts), chosen=tuple(chosen))
 
     # -- words ------------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Under which conditions is a model worse than on the whole? A split is parted by what can be seen of its samples."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +18,8 @@ from protos.contract.samples import Window
 
 LEAST = 20  # samples: the interval of fewer holds almost everything
 MOST = 12  # values of one condition, the commonest
+Devices = Mapping[str, Mapping[str, str]]  # by id: their labels. What shares one is a group
+_NOBODY: Devices = {}
 _LUMA = np.array([0.299, 0.587, 0.114])  # as devices make grey
 _DAY = ((0, "night, 0 to 6 h"), (6, "morning, 6 to 12 h"), (12, "afternoon, 12 to 18 h"), (18, "evening, 18 to 24 h"))
 
@@ -49,10 +51,10 @@ class Found:
         }
 
 
-def slices(split: Split, splits: Splits, columns: Sequence[str] = ()) -> list[Slice]:
+def slices(split: Split, splits: Splits, columns: Sequence[str] = (), devices: Devices = _NOBODY) -> list[Slice]:
     """Each with LEAST samples or more. ``columns``: of rows or channels of windows, by which a user wants to part them."""
     found: list[Slice] = []
-    for condition, said in _conditions(split, splits, columns):
+    for condition, said in (*_conditions(split, splits, columns), *_device_groups(split, devices)):
         names = Counter(name for name in said if name)
         usual = sorted((name for name, count in names.most_common(MOST) if count >= LEAST), key=_rank)
         if len(names) < 2:
@@ -62,6 +64,11 @@ def slices(split: Split, splits: Splits, columns: Sequence[str] = ()) -> list[Sl
             Slice(condition=condition, name=name, rows=np.flatnonzero(places == name)) for name in sorted(usual, key=_rank)
         ]
     return found
+
+
+def unknown(split: Split, columns: Sequence[str]) -> list[str]:
+    """Columns that no sample has a value of."""
+    return [column for column in columns if not any(_cell(content, column) != "" for content in split.contents)]
 
 
 def judge(task: Task, outputs: Outputs, split: Split, splits: Splits, parts: Sequence[Slice], *, seed: int = 0) -> list[Found]:
@@ -113,6 +120,15 @@ def _conditions(split: Split, splits: Splits, columns: Sequence[str]) -> Iterato
         yield "source", [origin.source for origin in split.origins]
     for column in columns:
         yield column, _column(split, column)
+
+
+def _device_groups(split: Split, devices: Devices) -> Iterator[tuple[str, list[str]]]:
+    """By each label; one that no two devices of the split share says no more than the devices themselves."""
+    there = {name: devices[name] for name in sorted(set(split.groups)) if name in devices}
+    for key in sorted({key for labels in there.values() for key in labels}):
+        shared = Counter(labels[key] for labels in there.values() if key in labels)
+        if max(shared.values()) > 1:
+            yield f"devices by {key}", [there.get(name, {}).get(key, "") for name in split.groups]
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -9,10 +9,11 @@ import numpy as np
 from torch import nn
 
 from cloud_hub.pipeline import networks
+from cloud_hub.pipeline.clean import Suspect
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.evaluation import findings, gallery, report
+from cloud_hub.pipeline.evaluation.conditions import Devices
 from cloud_hub.pipeline.evaluation.made import Histories, Made
-from cloud_hub.pipeline.noise import Suspect
 from cloud_hub.pipeline.task import Outputs, Task, predict
 from cloud_hub.pipeline.verify import Verified
 
@@ -32,20 +33,24 @@ def evaluate(
     about: Mapping[str, Any],
     histories: Histories,
     suspected: Sequence[Suspect] = (),
+    devices: Devices | None = None,
 ) -> Written:
     """Of the first of ``verified``, which are those that passed the gate, or else all there are; without any of the network.
 
     Args:
         network: the student the files were made from.
         about: the job's report so far, with the gate's verdict.
-        suspected: labels that look wrong to networks that were not trained on them; without any the student is asked.
+        suspected: labels that look wrong to the rest of their source or to networks that were not trained on them; where
+            no such network was asked, the student is.
+        devices: labels of those that samples come from: the metric is told of each group.
     """
     feeder = task.feeder(splits).to(networks.device())
     own = {name: predict(network, feeder, getattr(splits, name).inputs) for name in ("train", "val", "test")}
     first = verified[0] if verified else None
     output = task.output(splits, own["val"] if first is None else first.val_outputs)
     outputs = own["test"] if first is None else first.outputs
-    found = findings.find(task, outputs, splits, output, _suspects(task, splits, own, suspected), seed=task.spec.train.seed)
+    suspects = _suspects(task, splits, own, suspected)
+    found = findings.find(task, outputs, splits, output, suspects, devices, seed=task.spec.train.seed)
     made = Made(
         name=task.spec.name,
         target="network" if first is None else first.artifact.target,
@@ -64,13 +69,14 @@ def evaluate(
 
 
 def _suspects(task: Task, splits: Splits, own: Mapping[str, Outputs], crossed: Sequence[Suspect]) -> list[Suspect]:
-    """Of training what others said of it, where they were asked; the student has never seen what validates and tests."""
+    """Each once. Of training what others said, where they were asked; the student has not seen what validates and tests."""
     noise, output = task.spec.labels.noise, task.output(splits, own["val"])
     if not noise.find or not findings.has_classes(splits.train, output):
         return []
     asked = {name: outputs for name, outputs in own.items() if not (noise.folds and name == "train")}
     found = [*crossed, *findings.suspected(task, splits, asked, getattr(output, "temperature", 1.0))]
-    return sorted(found, key=lambda one: -one.margin)
+    once = {(one.split, one.id or one.row): one for one in reversed(found)}
+    return sorted(once.values(), key=lambda one: -one.margin)
 
 
 def _summary(made: Made) -> dict[str, object]:

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from cloud_hub.pipeline import noise
 from cloud_hub.pipeline.classes import probabilities
+from cloud_hub.pipeline.clean import Suspect
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.evaluation import conditions, curves
 from cloud_hub.pipeline.evaluation.answers import Labelled, Numeric, answers
 from cloud_hub.pipeline.evaluation.bootstrap import Interval, interval
 from cloud_hub.pipeline.evaluation.calibration import Calibration, calibration
-from cloud_hub.pipeline.evaluation.conditions import Found, Slice
+from cloud_hub.pipeline.evaluation.conditions import Devices, Found, Slice
 from cloud_hub.pipeline.evaluation.curves import Curve, Floats, Residuals
-from cloud_hub.pipeline.noise import Suspect
 from cloud_hub.pipeline.task import Outputs, Task
 from protos.contract.outputs import Classification, Output, Ranking
 
@@ -77,11 +77,18 @@ class Findings:
 
 
 def find(
-    task: Task, outputs: Outputs, splits: Splits, output: Output, suspected: Sequence[Suspect] = (), *, seed: int = 0
+    task: Task,
+    outputs: Outputs,
+    splits: Splits,
+    output: Output,
+    suspected: Sequence[Suspect] = (),
+    devices: Devices | None = None,
+    *,
+    seed: int = 0,
 ) -> Findings:
     """``outputs`` on the test split; ``output``: calibrated, as devices read them."""
     split = splits.test
-    parts = conditions.slices(split, splits, task.spec.evaluate.slices)
+    parts = conditions.slices(split, splits, task.spec.evaluate.slices, devices or {})
     judged = tuple(conditions.judge(task, outputs, split, splits, parts, seed=seed))
     overall = interval(task, outputs, split, splits, seed=seed)
     told = answers(task, outputs, split, splits, output)

@@ -11,10 +11,12 @@ from protos.contract.inputs import MAX_STEPS
 class WindowSpec:
     steps: int = 64  # the newest of each sample; a sample with fewer is left out
     channels: tuple[str, ...] = ()  # in this order; none: all that every window has and that are not always the same
+    noise: float = 0.1  # standard deviations of a channel, that ``noise`` in train.augment adds to each reading
 
     def __post_init__(self) -> None:
         require(4 <= self.steps <= MAX_STEPS, "preprocess.steps", f"must be in 4..{MAX_STEPS}, got {self.steps}")
         require(len(set(self.channels)) == len(self.channels), "preprocess.channels", "names one channel twice")
+        require(0 < self.noise <= 3, "preprocess.noise", f"must be in 0..3, got {self.noise}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,6 @@ def test_a_data_set_of_another_kind_is_refused_before_anything_is_read(datasets:
 
 def test_a_blob_that_is_gone_is_an_unreadable_sample_and_no_end(opened: Opened, tmp_path: Path) -> None:
     data = opened(0)
-    lost = next(data.samples())
+    lost = next(iter(data.samples()))
     ArtifactStore(tmp_path / "artifacts").remove(lost.digest)
     assert [sample.content for sample in data.samples() if sample.digest == lost.digest] == [b""]

@@ -100,7 +100,7 @@ def test_a_worker_that_fails_is_tried_again_and_then_given_up_with_the_reason(tr
 def test_a_worker_that_is_killed_says_by_which_signal(trainer: Trainer, start: Start) -> None:
     job = job_of(trainer)
     start("kill -9 $$")
-    assert "code -9" in ends(trainer, job).reason
+    assert "code -9 (killed, as Linux does where memory ends: lower data.max_bytes" in ends(trainer, job).reason
 
 
 def test_a_worker_that_cannot_be_started_is_given_up(trainer: Trainer, start: Start) -> None:

@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -245,6 +247,13 @@ def test_the_example_configuration_can_be_used_and_its_comments_show_the_default
     told = config.GrpcConfig(host="0.0.0.0", names=("hub.example.org", "localhost", "127.0.0.1"))
     expected = config.HubConfig(grpc=told, broker=config.BrokerConfig(host="0.0.0.0"))
     assert build(config.HubConfig, yaml.safe_load(shown)) == expected
+    assert _keys(asdict(config.HubConfig())) <= _keys(yaml.safe_load(shown)), "each one is shown"
+
+
+def _keys(values: dict[str, Any], section: str = "") -> set[str]:
+    """Dotted."""
+    found = {section + key for key, value in values.items() if not (isinstance(value, dict) and value)}
+    return found.union(*(_keys(value, f"{section}{key}.") for key, value in values.items() if isinstance(value, dict)))
 
 
 def test_the_service_is_told_when_the_hub_is_ready_and_when_it_stops(hub: HubProcess, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ def test_a_name_and_a_data_set_are_enough() -> None:
 def test_what_is_dumped_parses_to_the_same_spec() -> None:
     spec = parse(
         LEAST
-        + "teacher: {width: 40}\ndeploy: {auto: true, selector: {site: a}}\ntrain: {augment: [flip]}\ntargets: [onnx-fp32]"
+        + "teacher: {width: 40}\ntrain: {augment: [flip]}\ntargets: [onnx-fp32]\n"
+        + "deploy: {auto: true, selector: {site: a}, gates: [{metric: accuracy, max_fall: 0.1}, {metric: error_rate, max: 1}]}"
     )
     assert parse(dump(spec)) == spec
 
@@ -26,11 +27,18 @@ def test_a_network_keeps_the_defaults_it_does_not_name() -> None:
     assert (spec.student.epochs, spec.student.width) == (3, parse(LEAST).student.width)
 
 
+def test_dropout_of_the_training_is_that_of_both_networks_and_of_nothing_else() -> None:
+    spec = parse(LEAST + "task: text-classification\ntrain: {dropout: 0.4}")
+    assert (spec.teacher.dropout, spec.student.dropout) == (0.4, 0.4)
+    assert spec.student.forget == parse(LEAST + "task: text-classification").student.forget
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         (LEAST + "train: {labelsmoothing: 1}", "'label_smoothing'"),
         (LEAST + "gates: {}", "'gate'"),
+        (LEAST + "deploy: {gates: [{metrc: accuracy}]}", "'metric'"),
         ("name: signs\ndata: {datset: signs}", "'dataset'"),
         (LEAST + "teacher: {wdth: 1}", "'width'"),
     ],
@@ -59,9 +67,17 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(text: str, key: str)
         (LEAST + "data: {dataset: a, val_share: 0.5, test_share: 0.5}", "leave under 20 %"),
         (LEAST + "triggers: {cron: daily}", "triggers.cron"),
         (LEAST + "deploy: {canary: -1}", "deploy.canary"),
+        (LEAST + "deploy: {gates: [{metric: speed, max: 1}]}", "gate metric must be one of"),
+        (LEAST + "deploy: {on_breach: hope}", "deploy.on_breach"),
         (LEAST + "gate: {bound: high}", "gate.bound"),
         (LEAST + "gate: {bound: 90}", "gate.bound. must be 1.0 or less, for accuracy is never more"),
         (LEAST + "gate: {when_unsure: hope}", "gate.when_unsure"),
+        (LEAST + "task: object-detection\ntrain: {dropout: 0.1}", "train.dropout. makes no difference to object-detection"),
+        (LEAST + "task: text-classification\ntrain: {adversarial: {attack: pgd}}", "train.adversarial.attack. is of no use"),
+        (LEAST + "task: forecasting\ntrain: {label_smoothing: 0.1}", "train.label_smoothing. is of no use"),
+        (LEAST + "task: forecasting\ntriggers: {metric_drop: 0.1}", "triggers.metric_drop"),
+        (LEAST + "task: anomaly-detection\nlabels: {noise: {folds: 3}}", "labels.noise.folds. needs a task whose labels are"),
+        (LEAST + "task: recommendation\nlabels: {pseudo: true}", "labels.pseudo. is of no use"),
         ("- a\n- b", "mapping"),
         ("a: [", "not YAML"),
         ("a: &a [1]\nb: *a", "aliases"),

@@ -12,8 +12,10 @@ import pytest
 from cloud_hub.core import config, tasks
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import parse
+from cloud_hub.pipeline import handover
 from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.retrain import Published, retrain
+from cloud_hub.pipeline.task import make
 from protos.contract import codec
 from protos.contract.inputs import RowInput
 from protos.contract.samples import encode_row
@@ -62,6 +64,16 @@ def test_a_task_from_a_file_is_trained_judged_and_packed_like_ours(tmp_path: Pat
     manifest = codec.decode_manifest(result.package.blobs[result.package.variants[0].manifest_digest])
     assert manifest.task == "quadrant"
     assert isinstance(manifest.input, RowInput)
+
+
+def test_a_process_that_trains_finds_the_task_of_its_job_by_itself(tmp_path: Path) -> None:
+    tasks.register([EXAMPLE / "declaration.py"])
+    task = make(parse(SPEC))
+    splits = task.load(LABELS, points(200))
+    handover.lay_out(task, splits, tmp_path)
+    del tasks._known()["quadrant"]  # as in a process that has not read the hub's configuration
+    made, given, _ = handover.taken(tmp_path)
+    assert type(made) is type(task) and len(given.train) == len(splits.train)
 
 
 def test_the_configuration_names_task_files(tmp_path: Path) -> None:

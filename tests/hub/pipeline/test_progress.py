@@ -51,3 +51,22 @@ def test_steps_move_the_progress_of_the_job_within_their_stage() -> None:
     fractions = [fraction for fraction, _ in _run(Clock(), epochs=4, steps=25, each_s=1.0)[0]]
     assert fractions == sorted(fractions)
     assert STAGES["data"] < fractions[0] < fractions[-1] == STAGES["data"] + STAGES["teacher"]
+
+
+def test_of_several_trainings_in_a_stage_each_has_its_own_time_left_and_its_own_share() -> None:
+    clock, told = Clock(), list[tuple[float, TrainingStep]]()
+
+    def tell(stage: str, fraction: float, line: str, step: TrainingStep | None = None) -> None:
+        assert step is not None
+        told.append((fraction, step))
+
+    stages = Stages(tell, now=clock)
+    with stages.stage("teacher"):
+        for number, each_s in enumerate((10.0, 2.0)):
+            train = stages.part(number / 2, 1 / 2)
+            for step in range(1, 11):
+                clock.now += each_s
+                train(epoch=1, epochs=1, step=step, steps=10, loss=lambda: 0.5)
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions) and fractions[9] == STAGES["data"] + STAGES["teacher"] / 2
+    assert told[14][1].eta_s == 10.0, "five steps of 2 s; the first training took 10 s for one"

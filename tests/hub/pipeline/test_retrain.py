@@ -220,12 +220,16 @@ def test_a_champion_that_does_not_know_a_class_gets_it_wrong(trained: Trained) -
     assert whole - less == pytest.approx(share, abs=share / 4)
 
 
-def test_a_champion_that_cannot_be_loaded_does_not_block_its_successor(trained: Trained) -> None:
+@pytest.mark.parametrize(("when_unsure", "reason"), [("keep", "version 6 could not be compared"), ("promote", "")])
+def test_a_champion_that_cannot_be_run_gives_way_only_where_that_is_asked_for(
+    trained: Trained, when_unsure: str, reason: str
+) -> None:
     item = _verified(trained)
+    task = ONNX.under(replace(ONNX.spec, gate=replace(ONNX.spec.gate, when_unsure=when_unsure)))
     broken = replace(trained.champion(), model=b"not a model")
-    decision = gate.decide(ONNX, [item], item.score, broken, trained.splits)
-    assert decision.reason == ""
-    assert "could not be compared" in decision.refused["champion"]
+    decision = gate.decide(task, [item], item.score, broken, trained.splits)
+    assert reason in decision.reason and bool(decision.reason) is bool(reason)
+    assert "could not be compared" in decision.refused["champion"], "it is told either way"
 
 
 def test_a_refused_version_takes_no_number_and_a_job_given_its_folder_again_repeats_no_epoch(trained: Trained) -> None:

@@ -1,5 +1,6 @@
 """A model over many samples, here and on a Ray cluster of two workers: the same answers, and none for what cannot be used."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,12 @@ def test_each_sample_gets_what_a_device_would_say_of_it(tmp_path: Path) -> None:
         said = model.predict(scoring.pixels_of(sample.content))
         assert (row["id"], row["label"]) == (sample.id, FILES.manifest.output.labels[said.label])
         assert row["confidence"] == pytest.approx(said.confidence, abs=1e-6)
+
+
+def test_an_export_holds_few_samples_at_once_however_large_they_are(tmp_path: Path) -> None:
+    given = [replace(each, content=bytes(1000)) for each in samples(10)]
+    assert scoring.export(given, tmp_path, bytes_per_file=3000) == 10
+    assert [pq.read_metadata(each).num_rows for each in sorted(tmp_path.iterdir())] == [3, 3, 3, 1]
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def weights(network: nn.Module) -> bytes:
 
 
 EVERYTHING = "ema: 0.9, accumulate: 2, mixup: 0.3, precision: fp16, dropout: 0.2, batch_size: 32, adversarial: {attack: fgsm}"
-SETTINGS = ["", "optimizer: sgd, lr: 0.05, schedule: constant", EVERYTHING]
+SETTINGS = ["", "optimizer: sgd, lr: 0.05, schedule: constant, precision: bf16", EVERYTHING]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -243,6 +243,19 @@ def test_an_overflow_in_half_precision_is_left_out_and_the_scale_falls() -> None
     assert precision.scaler.get_scale() < scale
 
 
+@pytest.mark.parametrize(("wish", "kind"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)])
+def test_only_fp16_scales_its_loss_and_weights_stay_whole(wish: str, kind: torch.dtype) -> None:
+    network = nn.Linear(2, 1, bias=False)
+    precision = optimise.Precision(PLACE, wish)
+    with precision.cast():
+        value = network(torch.full((1, 2), 0.5))
+    precision.backward(value.float().sum())
+    grad = network.weight.grad
+    assert grad is not None and value.dtype is kind and grad.dtype is network.weight.dtype is torch.float32
+    assert precision.scaler.is_enabled() is (wish == "fp16")
+    assert float(grad[0, 0]) == (precision.scaler.get_scale() / 2 if wish == "fp16" else 0.5)
+
+
 def test_gradients_are_clipped() -> None:
     network = nn.Linear(3, 1, bias=False)
     chosen = optimise.optimizer(network, TrainSpec(optimizer="sgd", momentum=0.0, lr=1.0, weight_decay=0.0))
@@ -258,13 +271,6 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     rates = [optimise.rate(done, 0.1) for done in (0.0, 0.05, 0.1, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2] == 1.0 > rates[3] > rates[4] == pytest.approx(0)
     assert [optimise.rate(done, 0.1, "constant") for done in (0.05, 0.5, 1.0)] == [0.5, 1.0, 1.0]
-
-
-def test_dropout_is_handed_to_networks_that_have_it(splits: Splits) -> None:
-    network = nn.Sequential(nn.Dropout(0.5), nn.Linear(1, 1), nn.Dropout2d(0.5))
-    assert optimise.set_dropout(network, None) == 2 and network[0].p == 0.5
-    optimise.set_dropout(network, 0.2)
-    assert (network[0].p, network[2].p) == (0.2, 0.2)
 
 
 # -- data -----------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from cloud_hub.core.errors import Invalid
 from cloud_hub.pipeline import learn, parallel
 from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import metadata
@@ -17,15 +16,10 @@ from tests.hub.pipeline.test_train import spec_with
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_samples_come_back_as_they_went(tmp_path: Path) -> None:
-    samples = digits(5)
-    assert list(parallel.packed(samples, tmp_path)) == samples == list(parallel.unpacked(tmp_path))
-
-
 def test_two_processes_train_what_one_would_and_a_cancelled_job_leaves_none_behind(tmp_path: Path) -> None:
     task = tasks.make(spec_with("processes: 2, batch_size: 32"))
-    splits = task.load(LABELS, parallel.packed(digits(260), tmp_path))
-    fit = parallel.by_processes(2, tmp_path, LABELS, None)
+    splits = task.load(LABELS, digits(260))
+    fit = parallel.by_processes(2, tmp_path, None)
     lesson = learn.teachers(task, splits, tmp_path)[0]
     told: list[str] = []
     counted: list[int] = []
@@ -49,15 +43,6 @@ def test_two_processes_train_what_one_would_and_a_cancelled_job_leaves_none_behi
     done = learn.alone(made, again, lambda fraction, line: None, parallel.unheard)  # goes on after their second epoch
     assert done.epochs == 6
     assert [round(each["value"], 6) for each in done.history[:2]] == [_value(line) for line in told]
-
-
-def test_a_process_with_other_data_does_not_train(tmp_path: Path) -> None:
-    task = tasks.make(spec_with())
-    splits = task.load(LABELS, parallel.packed(digits(200), tmp_path))
-    parallel.lay_out_data(task.spec, splits, tmp_path, LABELS)
-    list(parallel.packed(digits(150), tmp_path))
-    with pytest.raises(Invalid, match="other data"):
-        parallel.task_and_data(tmp_path)
 
 
 def _value(line: str) -> object:

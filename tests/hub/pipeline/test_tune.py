@@ -51,10 +51,12 @@ def splits() -> Splits:
 class Heard:
     def __init__(self, stop_after: int = 1000) -> None:
         self.lines: list[str] = []
+        self.steps = 0
         self._stop_after = stop_after
 
     def __call__(self, stage: str, fraction: float, line: str, step: object = None) -> None:
         self.lines += [line] if line else []
+        self.steps += step is not None
         if len(self.lines) >= self._stop_after:
             raise Cancelled
 
@@ -71,6 +73,7 @@ def test_the_best_settings_of_all_trials_are_taken_and_an_interrupted_search_goe
         look(splits, memory, first)
     found = look(splits, memory, second)
     assert len(first.lines) + len(second.lines) == len(found.table) == 6
+    assert first.steps > 0, "trials tell where they are"
     complete = [row for row in found.table if row["state"] == "complete"]
     best = max(complete, key=lambda row: row["accuracy"])
     assert (found.spec.train.lr, found.spec.student.width) == (best["train.lr"], best["student.width"])
@@ -88,6 +91,31 @@ def test_a_search_that_goes_on_does_not_draw_what_it_drew_before(splits: Splits)
         look(splits, memory, Heard(stop_after=3))
     drawn = [row["train.lr"] for row in look(splits, memory, Heard()).table]
     assert len(set(drawn)) == len(drawn)
+
+
+def test_a_trial_that_a_killed_job_has_left_is_made_again_once(splits: Splits) -> None:
+    memory, task = Memory(), tasks.make(tuned_spec())
+
+    def killed(in_trial: int) -> dict[str, Any]:
+        """What the trial had for settings that the job died in."""
+        search = tune.Search(task, splits, memory.journal())
+        for _ in range(in_trial):
+            search.end(search.ask()[0], 0.5)
+        return search.ask()[1]
+
+    lost = killed(2)
+    again = killed(0)
+    assert again == lost, "the same settings"
+    search = tune.Search(task, splits, memory.journal())
+    assert search.left == 6 - 2 - 1, "once: perhaps the job died of it"
+    while search.left:
+        trial, settings = search.ask()
+        assert settings != lost
+        search.end(trial, 0.6)
+    table = search.result().table
+    assert len(table) == 6
+    assert [row["trial"] for row in table if row["state"] == "fail"] == [4]
+    assert [row["instead_of"] for row in table if "instead_of" in row] == [3]
 
 
 def test_trials_under_another_specification_do_not_count(splits: Splits) -> None:

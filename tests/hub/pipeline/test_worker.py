@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from cloud_hub.app import setup
+from cloud_hub.app.job_data import JobData
 from cloud_hub.app.worker import Worker
 from cloud_hub.core.config import HubConfig, load
-from cloud_hub.core.errors import Exhausted, NotFound
+from cloud_hub.core.errors import Exhausted, Invalid, NotFound
 from cloud_hub.core.model import Job, JobState, Principal, Role
+from cloud_hub.core.rollout_plan import OnBreach
 from cloud_hub.services.datasets import DatasetService, NewSample
 from cloud_hub.services.registry import CHAMPION, RegistryService
 from cloud_hub.services.reports import ReportService
@@ -24,6 +26,7 @@ from cloud_hub.services.training import TrainingService
 from cloud_hub.store.artifacts import ArtifactStore
 from edge_agent.core.clock import SystemClock
 from protos.contract.ids import ModelName
+from tests.hub.fleet_parts import BOARD
 from tests.hub.fleet_parts import Hub as FleetHub
 from tests.hub.pipeline.parts import LABELS, digits
 
@@ -36,7 +39,7 @@ SPEC = {
     "student": {"width": 8, "epochs": 3},
     "train": {"augment": [], "batch_size": 32},
     "targets": ["onnx-int8"],
-    "gate": {"bound": 0.2, "max_drop": 0.2, "max_output_error": 1.0},
+    "gate": {"bound": 0.2, "max_drop": 0.2, "max_output_error": 1.0, "min_speedup": 0},  # a run takes 20 us
 }
 
 
@@ -60,9 +63,9 @@ class Hub:
         command = [sys.executable, "-m", "cloud_hub.app.worker", "--config", str(self.path), "--job", job.id]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_environment())
 
-    def work(self, job: Job) -> Job:
+    def work(self, job: Job, within_s: float = 150.0) -> Job:
         process = self.start(job)
-        _, errors = process.communicate(timeout=150)
+        _, errors = process.communicate(timeout=within_s)
         assert process.returncode == 0, errors.decode()
         return self.training.job(job.id)
 
@@ -138,6 +141,59 @@ def test_a_killed_job_goes_on_after_its_last_whole_epoch(hub: Hub) -> None:
     later = hub.said(job)[before:]
     assert not any(line.startswith(("epoch 1/8", "epoch 2/8")) for line in later)
     assert any(line.startswith("epoch 8/8") for line in later)
+
+
+def _of_all_stages(hub: Hub) -> Job:
+    return hub.queue(
+        tuning={"trials": 3, "epochs": 1, "space": {"train.lr": {"low": 0.001, "high": 0.01}}},
+        compress={"search": "small", "prune": [0.0, 0.3], "finetune_epochs": 1},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", ["tuning", "teacher", "student", "compress", "verify"])
+def test_a_job_killed_at_any_stage_does_nothing_again_that_was_done(hub: Hub, stage: str) -> None:
+    """Trials and epochs are kept, of pruned networks too; files are made and tried again."""
+    job = _of_all_stages(hub)
+    process = hub.start(job)
+    told: list[int] = []
+
+    def there() -> bool:
+        if hub.training.job(job.id).stage == stage:
+            told.append(len(hub.said(job)))
+        return bool(told) and (stage == "verify" or len(hub.said(job)) > told[0])
+
+    _wait(there, process, timeout_s=300.0)
+    process.kill()
+    process.communicate()
+    before = hub.said(job)
+    assert hub.training.recover("killed") == 1
+    again = hub.training.claim()
+    assert again is not None
+    done = hub.work(again, within_s=400.0)
+    assert done.state is JobState.PUBLISHED, done.reason
+    later = hub.said(job)[len(before) :]
+    repeated = [line for line in later if line in before and line.startswith(("trial ", "epoch ", "pruned "))]
+    assert not repeated, "what was told was kept"
+    if stage != "tuning":
+        assert not [line for line in later if line.startswith("trial ")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", ["tuning", "student", "compress"])
+def test_a_job_cancelled_at_any_stage_leaves_nothing_and_is_run_again_from_its_beginning(hub: Hub, stage: str) -> None:
+    job = _of_all_stages(hub)
+    process = hub.start(job)
+    _wait(lambda: hub.training.job(job.id).stage == stage, process, timeout_s=300.0)
+    hub.training.cancel(ADMIN, job.id)
+    process.communicate(timeout=90)
+    assert process.returncode == 3
+    assert not (hub.config.data_dir / "work" / job.id).exists()
+    assert list(hub.training.trials(job.id, 0)) == []
+    again = hub.training.retry(ADMIN, job.id)
+    assert (again.state, again.spec_yaml) == (JobState.QUEUED, job.spec_yaml)
 
 
 def test_a_cancelled_job_stops_and_leaves_nothing(hub: Hub) -> None:
@@ -220,7 +276,8 @@ def signs(tmp_path: Path) -> Iterator[tuple[FleetHub, Worker]]:
     hub = FleetHub(tmp_path)
     training = TrainingService(hub.db, hub.clock)
     DatasetService(hub.db, hub.artifacts, hub.clock).create(ADMIN, "signs", ("stop", "yield"))
-    training.put_spec(ADMIN, yaml.safe_dump({"name": "signs", "data": {"dataset": "signs"}, "deploy": {"auto": True}}))
+    deploy = {"auto": True, "gates": [{"metric": "drift_score", "max_rise": 0.25}], "on_breach": "pause"}
+    training.put_spec(ADMIN, yaml.safe_dump({"name": "signs", "data": {"dataset": "signs"}, "deploy": deploy}))
     training.run(ADMIN, ModelName("signs"))
     job = training.claim()
     assert job is not None
@@ -243,7 +300,9 @@ def test_a_job_that_published_before_it_died_trains_no_more_and_starts_one_rollo
     assert (_job(hub).state, _job(hub).published_version) == (JobState.PUBLISHED, 1)
     device.commits()
     worker.run(tmp_path)
-    assert len(hub.rollouts.list(ADMIN)[0]) == 1
+    (rollout,) = hub.rollouts.list(ADMIN)[0]
+    assert [str(gate) for gate in rollout.plan.gates] == ["drift_score max_rise 0.25 versus control"]
+    assert rollout.plan.on_breach is OnBreach.PAUSE
 
 
 def test_a_rollout_that_cannot_start_does_not_fail_a_job_that_published(
@@ -254,6 +313,34 @@ def test_a_rollout_that_cannot_start_does_not_fail_a_job_that_published(
     monkeypatch.setattr("cloud_hub.core.rollout_plan.MAX_SOAK_S", 1)
     worker.run(tmp_path)
     assert _job(hub).state is JobState.PUBLISHED
+
+
+def test_a_report_knows_the_groups_of_the_devices_that_samples_come_from(
+    signs: tuple[FleetHub, Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, worker = signs
+    hub.device("cam-1", site="north")
+    given: dict[str, object] = {}
+
+    def retrain(*_: object, **arguments: object) -> None:
+        given.update(arguments)
+        raise Invalid("enough is known")
+
+    monkeypatch.setattr("cloud_hub.pipeline.retrain.retrain", retrain)
+    monkeypatch.setattr(JobData, "devices", lambda self: {"cam-1", "cam-2"})
+    worker.run(tmp_path)
+    assert given["devices"] == {"cam-1": {"board": BOARD, "site": "north"}}
+
+
+def test_a_champion_whose_file_is_lost_fails_the_job_before_it_trains(signs: tuple[FleetHub, Worker], tmp_path: Path) -> None:
+    hub, worker = signs
+    version = hub.publish()
+    hub.registry.set_alias(ADMIN, version.name, CHAMPION, version.version)
+    hub.artifacts.remove(version.variants[0].artifact_digest)
+    worker.run(tmp_path)
+    job = _job(hub)
+    assert job.state is JobState.FAILED and job.attempts == 1
+    assert "champion, version 1, cannot be compared: no blob" in job.reason and "hubctl model promote" in job.reason
 
 
 def test_a_busy_database_is_no_verdict_on_a_job(

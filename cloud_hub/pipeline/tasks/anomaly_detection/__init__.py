@@ -21,7 +21,7 @@ class AnomalySpec(WindowSpec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoencoderSpec(ConvSpec):
-    """``stages`` layers down to ``code`` and as many up again."""
+    """``stages`` layers down to ``code`` and as many up again; ``dropout`` is of the code."""
 
     kind: str = "conv"  # "dense": layers over the whole window, each half as wide as the one before, from ``width`` on
     code: int = 4  # values that must hold a window; of "conv" for each of its steps >> stages
@@ -61,5 +61,6 @@ TASK = TaskDeclaration(
     losses=("mse", "huber"),
     augmentations=("noise", "scale", "mask"),
     augment=(),  # what is added is to be reproduced, too
+    unused=("train.label_smoothing", "train.temperature", "triggers.metric_drop"),
     implementation="cloud_hub.pipeline.tasks.anomaly_detection.task:AnomalyDetection",
 )

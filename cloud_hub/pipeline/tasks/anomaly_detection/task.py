@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ class AnomalyDetection(Task):
         )
 
     def feeder(self, splits: Splits) -> windows.WindowFeeder:
-        return windows.WindowFeeder(self.spec.augment)
+        return windows.WindowFeeder(self.spec.augment, noise=self.spec.preprocess.noise)
 
     # -- network ----------------------------------------------------------------------------------------------------------
 
@@ -80,7 +81,10 @@ class AnomalyDetection(Task):
         return loss
 
     def distance(self, own: Tensor, teacher: Tensor) -> Tensor:
-        return losses.mse(own, teacher)
+        """From the nearest multiple of what the teacher says: how much of a window it gives back is its own affair."""
+        with torch.no_grad():
+            nearest = teacher * ((own * teacher).sum() / teacher.square().sum().clamp(min=1e-12))
+        return losses.mse(own, nearest)
 
     # -- judgement --------------------------------------------------------------------------------------------------------
 
@@ -88,7 +92,7 @@ class AnomalyDetection(Task):
         errors = errors_of(outputs, split)
         if _both(split):
             return auc(errors, split.targets == 1)
-        return max(0.0, 1 - float(errors.mean()) / max(float(np.mean(np.square(split.inputs), dtype=np.float64)), 1e-12))
+        return explained(outputs, split)
 
     def score(self, outputs: Outputs, split: Split, splits: Splits) -> Score:
         errors, anomalous = errors_of(outputs, split), split.targets == 1
@@ -103,6 +107,7 @@ class AnomalyDetection(Task):
             by_class = {NORMAL: float((errors[~anomalous] <= limit).mean()), ANOMALY: float((errors[anomalous] > limit).mean())}
             details["found_at_1_percent_false_alarms"] = round(by_class[ANOMALY], 4)
             details["best_f1"] = round(best_f1(errors, anomalous), 4)
+            details["separation_by_mean"] = round(auc(by_mean(split), anomalous), 4)
         return Score(
             value=self.value(outputs, split, splits),
             samples=len(split),
@@ -146,6 +151,18 @@ class AnomalyDetection(Task):
 def errors_of(outputs: Outputs, split: Split) -> NDArray[np.float64]:
     """``(N,)``: the mean squared error of each window, as a device reckons it."""
     return np.asarray(np.mean(np.square(outputs - split.inputs.reshape(len(outputs), -1)), axis=1, dtype=np.float64))
+
+
+def explained(outputs: Outputs, split: Split) -> float:
+    """Share of the windows' variance that the best multiple of what was made of them explains, 0..1."""
+    windows = split.inputs.reshape(len(outputs), -1).astype(np.float64)
+    common = float(np.sum(windows * outputs)) ** 2
+    return common / max(float(np.sum(np.square(windows)) * np.sum(np.square(outputs), dtype=np.float64)), 1e-12)
+
+
+def by_mean(split: Split) -> NDArray[np.float64]:
+    """``(N,)``: how far the means of each window's channels are from those in training. What is learned must beat that."""
+    return np.asarray(np.sqrt(np.square(split.inputs.mean(1, dtype=np.float64)).sum(1)))
 
 
 def _both(split: Split) -> bool:

@@ -92,5 +92,6 @@ TASK = TaskDeclaration(
     losses=("mse", "huber", "quantile"),
     augmentations=("noise", "scale"),
     augment=(),
+    unused=("train.label_smoothing", "train.temperature", "triggers.metric_drop"),
     implementation="cloud_hub.pipeline.tasks.forecasting.task:Forecasting",
 )

@@ -1,6 +1,7 @@
 """Series whose next steps are told."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from cloud_hub.pipeline.tasks.forecasting.network import build
 from cloud_hub.pipeline.tasks.forecasting.series import Part
 from edge_agent.infer.inputs import tensors_of
 from protos.contract.inputs import Input, WindowInput
+from protos.contract.outputs import Output
 from protos.contract.samples import Window
 
 _MARKS = 4  # steps of the horizon whose own errors are reported
@@ -76,14 +78,22 @@ class Forecasting(Numbers):
             raise Invalid(f"channel {absent[0]!r} is to be told, but says nothing in the training split")
         return tuple(input.channels.index(name) for name in names)
 
+    def _stride(self, parts: Sequence[Part], each: int, notes: list[str]) -> int:
+        """Between windows of ``each`` bytes: what overlaps is stored once, but trained on as often as it is told of."""
+        section, bounds = self.spec.preprocess, self.spec.data
+        total = sum(len(part.starts(section.lookback, section.horizon, section.stride)) for part in parts)
+        limit = min(bounds.max_samples, max(1, bounds.max_bytes // each))
+        if total <= limit:
+            return int(section.stride)
+        stride = int(section.stride) * -(-total // limit)
+        bound = f"max_samples ({limit})" if limit == bounds.max_samples else f"max_bytes ({bounds.max_bytes}) holds"
+        notes.append(f"{total} windows are more than data.{bound}: one is taken every {stride} steps")
+        return stride
+
     def _windows(self, parts: Sequence[Part], input: WindowInput, told: tuple[int, ...], notes: list[str]) -> Split:
         """Of one split. Raises Invalid where none is left."""
-        section, limit = self.spec.preprocess, self.spec.data.max_samples
-        stride = section.stride
-        total = sum(len(part.starts(section.lookback, section.horizon, stride)) for part in parts)
-        if total > limit:
-            stride *= -(-total // limit)
-            notes.append(f"{total} windows are more than data.max_samples ({limit}): one is taken every {stride} steps")
+        section = self.spec.preprocess
+        stride = self._stride(parts, 4 * (section.lookback * len(input.channels) + section.horizon * len(told)), notes)
         picked, targets, groups, origins, left_out = [], [], [], [], 0
         mean, std = (np.array(each)[list(told)] for each in (input.mean, input.std))
         of: dict[str, tuple[NDArray[np.float32], list[int], NDArray[np.bool_]]] = {}
@@ -117,6 +127,11 @@ class Forecasting(Numbers):
         at = (horizon - 1) * len(channels) + channels.index(headline)
         unscaled = train.targets[:, at].astype(np.float64) * std[at] + mean[at]
         return {**self.described(names, mean, std, unscaled, at), "told": told, "channels": channels}
+
+    def in_units_of(self, splits: Splits, theirs: Output) -> Splits:
+        splits, input = super().in_units_of(splits, theirs), readings.input_of(splits)
+        told = tuple(input.channels.index(name) for name in splits.facts["channels"])  # its channels may stand elsewhere
+        return replace(splits, facts={**splits.facts, "told": told})
 
     def feeder(self, splits: Splits) -> readings.WindowFeeder:
         return readings.WindowFeeder(self.spec.augment)

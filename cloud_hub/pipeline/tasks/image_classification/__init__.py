@@ -28,6 +28,7 @@ class NetworkSpec:
     stages: int = 3
     convs: int = 1  # 3x3 convolutions per stage
     depthwise: bool = False  # fewer operations, but slower than plain convolutions below about 64 channels
+    dropout: float = 0.0  # before the last layer
     epochs: int
 
     def check(self, where: str, preprocess: ImageSpec) -> None:
@@ -35,6 +36,7 @@ class NetworkSpec:
         require(4 <= self.width <= 512, f"{where}.width", f"must be in 4..512, got {self.width}")
         require(1 <= self.stages <= 6, f"{where}.stages", f"must be in 1..6, got {self.stages}")
         require(1 <= self.convs <= 8, f"{where}.convs", f"must be in 1..8, got {self.convs}")
+        require(0 <= self.dropout < 1, f"{where}.dropout", f"must be in 0..1, got {self.dropout}")
         require(1 <= self.epochs <= 10_000, f"{where}.epochs", f"must be in 1..10000, got {self.epochs}")
         small = min(preprocess.width, preprocess.height) >> self.stages
         size = f"{preprocess.width} x {preprocess.height}"

@@ -24,10 +24,11 @@ class Network(nn.Module):
                 layers += _conv(width, width, depthwise=spec.depthwise)
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.drop = nn.Dropout(spec.dropout)
         self.head = nn.Linear(width, classes)
 
     def forward(self, batch: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.pool(self.features(batch)).flatten(1)))
+        return cast(Tensor, self.head(self.drop(self.pool(self.features(batch)).flatten(1))))
 
 
 def build(spec: NetworkSpec, *, channels: int, side: int, classes: int, seed: int) -> Network:

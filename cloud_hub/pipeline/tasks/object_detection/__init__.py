@@ -65,5 +65,6 @@ TASK = TaskDeclaration(
     losses=("giou", "l1"),  # of the boxes; what is in a cell is always told by a focal loss
     augmentations=("brightness", "blur", "noise", "invert", "flip", "shift"),
     augment=("brightness", "noise", "shift"),  # flips change the meaning of signs and writing
+    unused=("train.temperature", "triggers.metric_drop"),
     implementation="cloud_hub.pipeline.tasks.object_detection.task:ObjectDetection",
 )

@@ -68,5 +68,7 @@ TASK = TaskDeclaration(
     teacher=_teacher,
     student=_student,
     losses=("cross-entropy", "bce"),
+    # an item was seen or was not: what lies between is no attack that anybody could make
+    unused=("train.adversarial.attack", "labels.pseudo", "labels.noise.folds", "triggers.metric_drop"),
     implementation="cloud_hub.pipeline.tasks.recommendation.task:Recommendation",
 )

@@ -65,5 +65,6 @@ TASK = TaskDeclaration(
     teacher=_teacher,
     student=_student,
     losses=("cross-entropy", "focal"),
+    unused=("train.adversarial.attack",),  # counts of words: nobody bends each of thousands by a tenth
     implementation="cloud_hub.pipeline.tasks.text_classification.task:TextClassification",
 )

@@ -31,7 +31,7 @@ class WindowClassification(Classes):
         return input
 
     def feeder(self, splits: Splits) -> windows.WindowFeeder:
-        return windows.WindowFeeder(self.spec.augment)
+        return windows.WindowFeeder(self.spec.augment, noise=self.spec.preprocess.noise)
 
     def network(self, section: ConvSpec, splits: Splits) -> nn.Module:
         return build(

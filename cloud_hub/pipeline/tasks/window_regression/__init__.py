@@ -42,5 +42,6 @@ TASK = TaskDeclaration(
     losses=("mse", "huber", "quantile"),
     augmentations=("noise", "scale", "mask"),
     augment=("noise",),
+    unused=("train.label_smoothing", "train.temperature", "triggers.metric_drop"),
     implementation="cloud_hub.pipeline.tasks.window_regression.task:WindowRegression",
 )

@@ -1,11 +1,12 @@
 """Which of a search's files are beaten by none, which are picked, and how the table reads."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cloud_hub.core.tasks import Metric
-from cloud_hub.pipeline.compress.points import Cut, Point, best, front, lines
+from cloud_hub.pipeline.compress.points import MOST_CHOICES, Cut, Point, choices, front, lines
 from cloud_hub.pipeline.export import Artifact
 from cloud_hub.pipeline.int8 import PLAIN, Int8
 from cloud_hub.pipeline.task import Score
@@ -56,7 +57,7 @@ def test_the_front_is_what_nothing_beats_in_everything() -> None:
 @pytest.mark.parametrize(("objective", "cut"), [("size", HALF), ("latency", WHOLE), ("balanced", HALF)])
 def test_the_cheapest_by_the_objective_is_picked(objective: str, cut: Cut) -> None:
     points = [point(WHOLE, size=100, ms=1.0), point(HALF, size=30, ms=1.2)]
-    assert [each.cut for each in best(points, ["onnx-int8"], objective, ACCURACY)] == [cut]
+    assert [each.cut for each in choices(points, ["onnx-int8"], objective, ACCURACY)[0]] == [cut]
 
 
 def test_a_network_that_serves_every_target_comes_first() -> None:
@@ -64,20 +65,20 @@ def test_a_network_that_serves_every_target_comes_first() -> None:
         point(WHOLE), point(WHOLE, "tflite-int8"),
         point(HALF, size=10), point(HALF, "tflite-int8", size=10, refused="slower than fp32"),
     ]  # fmt: skip
-    picked = best(points, ["onnx-int8", "tflite-int8"], "size", ACCURACY)
+    picked = choices(points, ["onnx-int8", "tflite-int8"], "size", ACCURACY)[0]
     assert [(each.cut, each.artifact.target) for each in picked] == [(WHOLE, "onnx-int8"), (WHOLE, "tflite-int8")]
 
 
 def test_among_equals_the_better_one_is_picked() -> None:
     mixed = Int8(float_first=True)
     points = [point(size=100, value=0.9), point(size=102, value=0.93, how=mixed), point(size=180, value=0.99)]
-    assert best(points, ["onnx-int8"], "size", ACCURACY)[0].how == mixed
-    assert best([point(value=1.0), point(value=0.9, how=mixed)], ["onnx-int8"], "size", RMSE)[0].how == mixed
+    assert choices(points, ["onnx-int8"], "size", ACCURACY)[0][0].how == mixed
+    assert choices([point(value=1.0), point(value=0.9, how=mixed)], ["onnx-int8"], "size", RMSE)[0][0].how == mixed
 
 
 def test_where_the_gate_refuses_everything_the_student_itself_goes_to_it() -> None:
     points = [point(refused="a"), point(how=Int8(signed=True), refused="b"), point(HALF, refused="c")]
-    assert best(points, ["onnx-int8"], "size", ACCURACY) == points[:1]
+    assert choices(points, ["onnx-int8"], "size", ACCURACY) == [points[:1]]
 
 
 def test_the_table_says_what_was_picked_and_what_was_refused() -> None:
@@ -85,3 +86,15 @@ def test_the_table_says_what_was_picked_and_what_was_refused() -> None:
     assert said[0].split()[:3] == ["cut", "trained", "file"] and "accuracy" in said[0]
     assert said[1].endswith("picked, front") and said[2].endswith("refused: 10 bytes, gate.max_size_bytes is 5")
     assert point(HALF).as_json(RMSE)["smaller"] == 4.0
+
+
+def test_behind_the_best_come_the_next_ones_and_the_student_last_and_few() -> None:
+    cuts = [replace(HALF, ratio=ratio) for ratio in (0.2, 0.3, 0.5, 0.7)]
+    points = [point(WHOLE, size=100), *(point(cut, size=90 - i * 20) for i, cut in enumerate(cuts))]
+    found = choices(points, ["onnx-int8"], "size", ACCURACY)
+    assert [chosen[0].cut.ratio for chosen in found] == [0.7, 0.5, 0.0] and len(found) == MOST_CHOICES
+    points[-1] = replace(points[-1], refused="accuracy")
+    points[0] = replace(points[0], refused="bytes")  # the student goes to the gate all the same, which says why not
+    assert [chosen[0].cut.ratio for chosen in choices(points, ["onnx-int8"], "size", ACCURACY)] == [0.5, 0.3, 0.0]
+    points[0] = replace(points[0], refused="", artifact=replace(points[0].artifact, data=b"1"), against_plain=(0.01, 0.5))
+    assert [chosen[0].cut.ratio for chosen in choices(points, ["onnx-int8"], "size", ACCURACY)] == [0.0, 0.5, 0.3]

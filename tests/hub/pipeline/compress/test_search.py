@@ -12,7 +12,8 @@ from cloud_hub.core.spec_sections.compress import CompressSpec
 from cloud_hub.core.spec_sections.gate import GateSpec
 from cloud_hub.pipeline import gate
 from cloud_hub.pipeline import task as tasks
-from cloud_hub.pipeline.compress.search import Searched, search, ways
+from cloud_hub.pipeline.compress.search import search, ways
+from cloud_hub.pipeline.compress.searched import Searched
 from cloud_hub.pipeline.int8 import PLAIN, Int8
 from cloud_hub.pipeline.networks import parameters
 from cloud_hub.pipeline.progress import SEARCHED, Stages
@@ -59,12 +60,12 @@ def test_it_tries_every_cut_and_ways_to_quantize_the_best(found: Found) -> None:
 
 
 def test_what_it_picks_is_smaller_and_comes_with_its_network(found: Found) -> None:
-    picked = [point for point in found.searched.table if point.picked]
+    picked = [point for point in found.searched.marked() if point.picked]
     assert [point.artifact.target for point in picked] == ["onnx-int8"] and picked[0].on_front
-    files = found.searched.artifacts
+    files = found.searched.candidates[0].artifacts
     assert [file.target for file in files] == ["onnx-fp32", "onnx-int8"] and files[1] is picked[0].artifact
-    assert parameters(found.searched.network) == picked[0].cut.parameters
-    report = found.searched.as_json(found.task)
+    assert parameters(found.searched.candidates[0].network) == picked[0].cut.parameters
+    report = found.searched.as_json(found.task, [])
     assert report is not None and report["picked"] == [picked[0].as_json(found.task.metric)]
 
 
@@ -72,6 +73,7 @@ def test_its_table_is_told(found: Found) -> None:
     head = next(number for number, line in enumerate(found.told) if line.startswith("cut  trained"))
     assert len(found.told) - head == 1 + len(found.searched.table)
     assert sum("picked" in line for line in found.told[head:]) == 1
+    assert "" in found.told[:head], "what is cut tells its steps while it is trained again"
 
 
 def test_what_breaks_the_gate_is_refused_with_its_numbers(found: Found) -> None:

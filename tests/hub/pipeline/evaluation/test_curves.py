@@ -72,6 +72,21 @@ def test_what_goes_wrong_in_the_dark_is_found_and_named() -> None:
     assert not any(each.condition == "source" for each in found)  # each has one sample
 
 
+def test_devices_that_share_a_label_are_a_group_and_a_label_of_each_alone_is_none() -> None:
+    cameras = [f"camera-{i}" for i in range(4)]
+    split = replace(tries.split_of(np.arange(240) % 2), groups=tuple(cameras[i % 4] for i in range(240)))
+    devices = {name: {"site": "north" if i < 3 else "south", "serial": name} for i, name in enumerate(cameras)}
+    parts = conditions.slices(split, tries.splits_of(split), devices=devices)
+    found = {each.name: len(each.rows) for each in parts if each.condition == "devices by site"}
+    assert found == {"north": 180, "south": 60}
+    assert not any(each.condition == "devices by serial" for each in parts)
+
+
+def test_a_column_to_part_by_that_no_sample_has_is_found() -> None:
+    split = replace(tries.split_of(np.arange(40) % 2), contents=[{"region": "north", "speed": 0.0}] * 40)
+    assert conditions.unknown(split, ["region", "speed", "regoin"]) == ["regoin"]
+
+
 def test_of_an_error_the_worst_condition_is_the_largest() -> None:
     targets = np.arange(240) % 2
     split = tries.split_of(targets)

@@ -16,9 +16,9 @@ from cloud_hub.core.spec import parse
 from cloud_hub.core.spec_sections.labels import LabelsSpec
 from cloud_hub.pipeline import noise, pseudo
 from cloud_hub.pipeline.classes import fit_temperature, probabilities
-from cloud_hub.pipeline.clean import RawSample
+from cloud_hub.pipeline.clean import RawSample, Suspect
 from cloud_hub.pipeline.data import Splits
-from cloud_hub.pipeline.task import predict
+from cloud_hub.pipeline.task import make, predict
 from tests.hub.pipeline.evaluation.trained import Trained, fitted, flipped
 from tests.hub.pipeline.parts import LABELS, digits, png, sample, small_spec
 
@@ -75,10 +75,10 @@ def test_a_class_the_network_is_never_sure_of_accuses_nobody() -> None:
 def test_what_is_left_out_of_training_is_only_the_surest_and_never_a_whole_class(clean: Trained) -> None:
     splits = clean.splits
     accused = [
-        noise.Suspect(id="", split="train", row=row, label=LABELS[splits.train.targets[row]], likely="x", margin=0.9)
+        Suspect(id="", split="train", row=row, label=LABELS[splits.train.targets[row]], likely="x", margin=0.9)
         for row in np.flatnonzero(splits.train.targets == 3)
     ]
-    doubted = noise.Suspect(id="", split="train", row=0, label="0", likely="1", margin=0.1)
+    doubted = Suspect(id="", split="train", row=0, label="0", likely="1", margin=0.1)
     kept, gone = noise.without(splits, [*accused, doubted])
     left = np.bincount(kept.train.targets, minlength=10)[3]
     assert len(gone) == len(accused) - left and left >= 0.7 * len(accused) - 1
@@ -129,19 +129,40 @@ def test_pseudo_labels_need_classes() -> None:
         parse("name: a\ntask: forecasting\ndata: {dataset: a}\nlabels: {pseudo: true}\n")
 
 
+@pytest.fixture(scope="module")
+def signs(shared_data: Path) -> list[RawSample]:
+    return list(_signs(shared_data / "gtsrb32"))
+
+
+SIGNS = "name: signs\ndata: {dataset: signs}\nteacher: {width: 20, epochs: 20}\n"
+
+
 @pytest.mark.data
 @pytest.mark.slow
-def test_on_photos_of_signs_wrong_labels_cost_little_or_the_gate_blocks(shared_data: Path, tmp_path: Path) -> None:
+def test_on_photos_of_signs_the_frames_of_a_track_tell_which_labels_are_wrong(signs: list[RawSample]) -> None:
+    """All of them, in what trains and validates: the network is the one that right labels give, to the bit."""
+    labels = tuple(sorted({one.label for one in signs}))
+    clean, mended = (make(parse(SIGNS)).load(labels, given) for given in (signs, flipped(signs, labels, FLIPPED)))
+    assert not clean.report.slips and len(mended.report.slips) > 250
+    for right, told in ((clean.train, mended.train), (clean.val, mended.val)):
+        assert right.origins == told.origins
+        assert np.array_equal(right.targets, told.targets)
+    assert (clean.test.targets != mended.test.targets).mean() > 0.05, "the gate judges by what people said"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_on_photos_of_signs_without_tracks_wrong_labels_cost_little_or_the_gate_blocks(
+    signs: list[RawSample], tmp_path: Path
+) -> None:
     """The gate judges by labels of which one in ten is wrong, too."""
-    samples = list(_signs(shared_data / "gtsrb32"))
-    labels = tuple(sorted({one.label for one in samples}))
-    spec = parse("name: signs\ndata: {dataset: signs}\nteacher: {width: 20, epochs: 20}\n")
+    labels = tuple(sorted({one.label for one in signs}))
+    spec = parse(SIGNS + "labels: {noise: {sources: false}}\n")
+    truths = {one.id: one.label for one in signs}
+    noisy = flipped(signs, labels, FLIPPED)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    truths = {one.id: one.label for one in samples}
-    good = fitted(spec, labels, samples, tmp_path / "a")
-    noisy = flipped(samples, labels, FLIPPED)
-    bad = fitted(spec, labels, noisy, tmp_path / "b")
+    good, bad = fitted(spec, labels, signs, tmp_path / "a"), fitted(spec, labels, noisy, tmp_path / "b")
     clean, drop = good.accuracy(truths), good.accuracy(truths) - bad.accuracy(truths)
     blocked = bad.accuracy({one.id: one.label for one in noisy}) < spec.bound
     assert clean > 0.85

@@ -11,9 +11,8 @@ from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.pipeline import networks, noise, train
 from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.checkpoint import Checkpoint
-from cloud_hub.pipeline.clean import RawSample
+from cloud_hub.pipeline.clean import RawSample, Suspect
 from cloud_hub.pipeline.data import Splits
-from cloud_hub.pipeline.noise import Suspect
 from cloud_hub.pipeline.task import Task, predict
 from cloud_hub.pipeline.train import Fitted
 

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import parse
 from cloud_hub.pipeline import task as tasks
+from cloud_hub.pipeline.auc import auc
 from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.data import Split
 from cloud_hub.pipeline.evaluation.bootstrap import interval
 from cloud_hub.pipeline.evaluation.conditions import Slice, judge
 from cloud_hub.pipeline.retrain import Published
-from cloud_hub.pipeline.tasks.anomaly_detection.task import best_f1, errors_of
+from cloud_hub.pipeline.tasks.anomaly_detection.network import Balance
+from cloud_hub.pipeline.tasks.anomaly_detection.task import best_f1, errors_of, explained
 from edge_agent.infer.inputs import tensors_of
 from protos.contract.codec import decode_manifest
 from protos.contract.inputs import WindowInput
@@ -141,6 +145,46 @@ def test_labels_that_mean_nothing_here_are_counted() -> None:
     odd = [raw(encode_window(window(5000)), "strange", name="odd")]
     report = tasks.make(parse(SPEC)).load((), [*odd, *pumps()]).report
     assert report.dropped == {"its label is neither 'normal' nor 'anomaly'": 1}
+
+
+def test_a_level_that_was_never_seen_is_an_anomaly_though_it_is_reproduced() -> None:
+    draw, balance = torch.Generator().manual_seed(7), Balance()
+
+    def windows(level: Tensor) -> tuple[Tensor, Tensor]:
+        """What a network makes of them that tells every level, and they themselves."""
+        return level.expand(-1, 32), level + 0.3 * torch.randn(len(level), 32, generator=draw)
+
+    for _ in range(100):
+        made, seen = windows(torch.randn(64, 1, generator=draw))
+        assert torch.equal(balance(made, seen), made)
+    balance.eval()
+    made, seen = windows(torch.cat([torch.randn(500, 1, generator=draw), torch.full((50, 1), 4.0)]))
+    anomalous = np.arange(550) >= 500
+    hidden, told = ((seen - given).square().mean(1).double().numpy() for given in (made, balance(made, seen)))
+    assert auc(hidden, anomalous) < 0.7 and auc(told, anomalous) > 0.97
+    assert told[:500].mean() == pytest.approx(2 * hidden[:500].mean(), rel=0.2)  # half of it what was made
+    assert balance(torch.zeros(2, 32), seen[:2]).count_nonzero() == 0
+
+
+def test_a_network_that_explains_nothing_yet_is_not_turned_round_without_end() -> None:
+    balance = Balance()
+    for _ in range(200):
+        balance(torch.zeros(8, 4), torch.randn(8, 4))
+    assert -2.1 < float(balance.share) < -1.9
+
+
+def test_what_is_explained_does_not_depend_on_how_much_is_given_back() -> None:
+    splits = tasks.make(parse(SPEC)).load((), pumps())
+    given = splits.test.inputs.reshape(len(splits.test), -1) + np.float32(0.5)
+    assert explained(given, splits.test) == pytest.approx(explained(np.float32(-0.2) * given, splits.test), abs=1e-5)
+    assert 0.5 < explained(given, splits.test) < 0.95
+
+
+def test_a_student_hears_its_teacher_whatever_the_scale() -> None:
+    task, own, teacher = tasks.make(parse(SPEC)), torch.randn(4, 64), torch.randn(4, 64)
+    near = task.distance(own, own * 0.3)
+    assert float(near) < 1e-6
+    torch.testing.assert_close(task.distance(own, teacher), task.distance(own, -3 * teacher))
 
 
 def test_a_dense_one_is_there_for_what_has_no_shape_in_time(tmp_path: Path) -> None:

@@ -163,6 +163,15 @@ def test_too_many_windows_are_thinned_and_said() -> None:
     assert any("more than data.max_samples" in note for note in splits.report.notes)
 
 
+def test_windows_that_share_readings_are_bounded_as_networks_take_them() -> None:
+    """Stored once, they are trained on many times over: a mebibyte of readings may become as many as a window has steps."""
+    room = 1 << 20
+    spec = parse(SPEC.replace("calibration: 64", f"calibration: 64, max_bytes: {room}"))
+    splits = tasks.make(spec).load((), [raw(encode_window(tide(20_000)), name="harbour", source="harbour", group="harbour")])
+    assert room // 3 < splits.train.inputs.nbytes <= room
+    assert any("more than data.max_bytes" in note for note in splits.report.notes)
+
+
 def test_windows_that_tell_the_same_steps_are_drawn_together() -> None:
     task = tasks.make(parse(SPEC))
     splits = task.load((), one())

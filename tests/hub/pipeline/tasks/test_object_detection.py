@@ -35,7 +35,7 @@ preprocess: {width: 64, height: 64, channels: 1, stride: 8, max_boxes: 6}
 teacher: {width: 8, convs: 1, epochs: 8}
 student: {width: 8, convs: 1, epochs: 9}
 train: {batch_size: 16, lr: 0.008, label_smoothing: 0.0, augment: [brightness]}
-gate: {bound: 0.3}
+gate: {bound: 0.3, min_speedup: 0}
 """
 Pictures = list[tuple[list[Box], NDArray[np.float32]]]
 GRID = Detection(classes=("a", "b"), rows=6, columns=8, stride=8)

@@ -28,7 +28,7 @@ preprocess: {top: 5}
 teacher: {hidden: 32, width: 16, forget: 0.3, epochs: 10}
 student: {hidden: 24, width: 12, forget: 0.3, epochs: 12}
 train: {batch_size: 32, lr: 0.01, label_smoothing: 0.0, temperature: 1}
-gate: {bound: 0.3}
+gate: {bound: 0.3, min_speedup: 0}
 """
 
 

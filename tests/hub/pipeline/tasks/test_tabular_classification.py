@@ -30,7 +30,7 @@ data: {dataset: loans, val_share: 0.2, test_share: 0.3, calibration: 64}
 teacher: {hidden: 16, layers: 1, epochs: 6}
 student: {hidden: 8, layers: 1, dropout: 0.0, epochs: 8}
 train: {lr: 0.01}
-gate: {bound: 0.75}
+gate: {bound: 0.75, min_speedup: 0}
 """
 
 

@@ -1,11 +1,13 @@
 """Numbers from windows: from samples to a device's answer, quantiles, and the real engines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import parse
@@ -50,6 +52,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return published(parse(SPEC), (), engines(), tmp_path_factory.mktemp("wear"))
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_readings_are_varied_by_the_noise_asked_for(noise: float) -> None:
+    spec = SPEC.replace("most: 40", f"most: 40, noise: {noise}").replace("augment: []", "augment: [noise]")
+    task = tasks.make(parse(spec))
+    feeder = task.feeder(task.load((), engines()))
+    varied, _ = feeder.vary(torch.zeros(64, 16, 2), torch.zeros(64, 1), torch.Generator().manual_seed(1))
+    assert float(varied.std()) == pytest.approx(noise, rel=0.1)
+
+
 @pytest.mark.parametrize("target", INT8)
 def test_int8_is_off_by_hardly_more_than_the_network(made: Published, target: str) -> None:
     test = made.report["student"]["test"]  # type: ignore[index]
@@ -79,6 +90,15 @@ def test_engines_never_part_and_the_scale_is_of_those_that_train() -> None:
     assert len(splits.train) % 31 == len(splits.val) % 31 == len(splits.test) % 31 == 0
     assert abs(splits.train.targets.mean()) < 1e-4 and abs(splits.train.targets.std() - 1) < 1e-4
     assert output.std[0] == pytest.approx(13.7, abs=0.5)
+
+
+def test_labels_far_off_the_others_are_counted_and_told() -> None:
+    spec = parse(SPEC.replace("most: 40", "least: 0"))
+    plain = tasks.make(spec).load((), engines())
+    wild = [replace(one, label="99999") if one.name in ("3/10", "5/10", "9/10") else one for one in engines()]
+    notes = [note for note in tasks.make(spec).load((), wild).report.notes if "far off" in note]
+    assert len(notes) == 1 and f"of {len(plain.train)})" in notes[0]
+    assert not any("far off" in note for note in plain.report.notes)
 
 
 def test_quantiles_know_how_sure_they_are(tmp_path: Path) -> None:
