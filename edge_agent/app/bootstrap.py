@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from edge_agent.app import challenging, updating
 from edge_agent.app.agent import REBOOT_S, Agent, Parts
+from edge_agent.app.fetching import Fetchers
 from edge_agent.app.keep import Keeper
 from edge_agent.app.monitor import monitored
 from edge_agent.app.network import HubNetwork
@@ -146,6 +147,7 @@ def _build(
         clock=clock,
     )
     turn = threading.Lock()
+    fetchers = Fetchers(lambda: network.connect(), config.update)
     updates = updating.build(
         updating.Given(
             config=config,
@@ -155,7 +157,7 @@ def _build(
             runner=runner,
             perceiver=perceiver,
             clock=clock,
-            connect=lambda: network.connect(),
+            fetchers=fetchers,
             connected=lambda: network.membership.broker_connected,
             changed=lambda: agent.changed(),
             tell=lambda happening: _tell(spool, happening),
@@ -170,7 +172,7 @@ def _build(
             slots=slots,
             stage=shadow,
             clock=clock,
-            connect=lambda: network.connect(),
+            fetchers=fetchers,
             changed=lambda: agent.changed(),
             tell=lambda happening: _tell(spool, happening),
             turn=turn,

@@ -1,11 +1,12 @@
 """The challenger's line, with all that it needs of the agent."""
 
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.app.fetching import Fetchers
+from edge_agent.app.updating import JOURNAL
 from edge_agent.core.backoff import Backoff
 from edge_agent.core.clock import Clock
 from edge_agent.core.config import AgentConfig
@@ -13,7 +14,6 @@ from edge_agent.core.model import Happening
 from edge_agent.core.ports import Hub
 from edge_agent.update import floors
 from edge_agent.update.challenger import ChallengerLine, Stage
-from edge_agent.update.fetch import Fetcher
 from edge_agent.update.floors import Floors
 from edge_agent.update.slots import Slots
 from edge_agent.update.surroundings import Approved
@@ -28,7 +28,7 @@ class Given:
     slots: Slots
     stage: Stage
     clock: Clock
-    connect: Callable[[], Hub]
+    fetchers: Fetchers
     changed: Callable[[], None]
     tell: Callable[[Happening], None]
     turn: threading.Lock  # of all that verify releases
@@ -38,22 +38,14 @@ def build(given: Given) -> ChallengerLine:
     """Nothing is started."""
     config, slots = given.config, given.slots
 
-    def free_bytes(folder: Path) -> int:
+    def kept_bytes() -> int:
         """Room for one more update of the model that runs is not the challenger's to take."""
-        update = max(slots.bytes_in(slots.slot(name)) for name in ("a", "b"))
-        return shutil.disk_usage(folder).free - update
+        return max(slots.bytes_in(slots.slot(name)) for name in ("a", "b"))
 
-    fetcher = Fetcher(
-        given.connect,
-        unrunnable=given.stage.unrunnable,
-        free_bytes=free_bytes,
-        reserve_bytes=config.update.disk_reserve_bytes,
-        delta_memory_bytes=config.update.delta_memory_bytes,
-    )
     return ChallengerLine(
         slots,
         given.stage,
-        fetcher,
+        given.fetchers.new(given.stage.unrunnable, kept_bytes=kept_bytes),
         _Approval(config.data_dir, given.clock, given.turn),
         given.clock,
         Backoff(config.sync.backoff_min_s, config.sync.backoff_max_s),
@@ -74,6 +66,6 @@ class _Approval:
         from edge_agent.app import trust  # late: it brings TUF and TLS
 
         anchor = trust.anchor(self._data_dir)
-        self._floors = self._floors or floors.beside(self._data_dir / "updates.sqlite")
+        self._floors = self._floors or floors.beside(self._data_dir / JOURNAL)
         verifier = trust.verifier(self._data_dir, self._floors, self._clock, self._turn)
         return lambda hub: verifier.check(hub, anchor, model, generation)

@@ -1,13 +1,13 @@
 """The update engine, with an installer for all that can be replaced on this device."""
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.app import packages
+from edge_agent.app.fetching import Fetchers
 from edge_agent.app.packages import Means
 from edge_agent.app.perceive import Perceiver
 from edge_agent.core.backoff import Backoff
@@ -15,7 +15,6 @@ from edge_agent.core.clock import Clock
 from edge_agent.core.config import AgentConfig
 from edge_agent.core.errors import DiskFull
 from edge_agent.core.model import Happening
-from edge_agent.core.ports import Hub
 from edge_agent.update import floors, interlocks
 from edge_agent.update.components.config import ConfigInstaller
 from edge_agent.update.components.model import ModelInstaller
@@ -45,7 +44,7 @@ class Given:
     runner: Runner
     perceiver: Perceiver
     clock: Clock
-    connect: Callable[[], Hub]
+    fetchers: Fetchers
     connected: Callable[[], bool]  # the broker is reached now
     changed: Callable[[], None]
     tell: Callable[[Happening], None]
@@ -57,31 +56,12 @@ class Given:
 class Updating:
     engine: UpdateEngine
     journal: Journal
-    fetcher: Callable[[], Fetcher]  # a new one: each is cut by itself
 
 
 def build(given: Given) -> Updating:
     """Raises ConfigError."""
     config, clock = given.config, given.clock
-
-    fetchers: list[Fetcher] = []  # they may all be at work: what one was promised of the disk is not promised to another
-    decoding = threading.Lock()  # nor is the memory
-
-    def fetcher() -> Fetcher:
-        made = Fetcher(
-            given.connect,
-            unrunnable=given.runner.unrunnable,
-            free_bytes=lambda folder: (
-                shutil.disk_usage(folder).free - sum(other.owed_bytes for other in fetchers if other is not made)
-            ),
-            reserve_bytes=config.update.disk_reserve_bytes,
-            delta_memory_bytes=config.update.delta_memory_bytes,
-            decoding=decoding,
-        )
-        fetchers.append(made)
-        return made
-
-    installers = _installers(given, fetcher)
+    installers = _installers(given)
     journal = _journal(config.data_dir, installers, clock)
     verifier = _Verifiers(config.data_dir, journal, clock, given.turn)
     engine = UpdateEngine(
@@ -101,11 +81,15 @@ def build(given: Given) -> Updating:
             interlocks=interlocks.of(config.update, clock),
         ),
     )
-    return Updating(engine=engine, journal=journal, fetcher=fetcher)
+    return Updating(engine=engine, journal=journal)
 
 
-def _installers(given: Given, fetcher: Callable[[], Fetcher]) -> list[Installer]:
+def _installers(given: Given) -> list[Installer]:
     config = given.config
+
+    def fetcher() -> Fetcher:
+        return given.fetchers.new(given.runner.unrunnable)
+
     model = ModelInstaller(
         given.slots,
         given.runner,

@@ -77,13 +77,15 @@ class UpdateEngine:
         With ``suspect`` the last starts of the agent did not last: a model that was committed starts only later, so that a
         newer one can take its place. With ``fall_back`` that went on for so long that the newest thing that was committed is
         taken back. What is on trial has its own bound, and is blamed alone. With ``cut`` the last run of the agent was ended
-        from outside, by the power or in order: a golden run that it cut short is not to blame.
+        from outside, by the power or in order: a golden run that it cut short is not to blame, as often as that is excused,
+        and meanwhile nothing else is blamed either.
         """
         trial = any(line.on_trial for line in self._lines)
-        if fall_back and not trial:
+        excused = [line.excuse() for line in self._lines] if cut else []
+        if fall_back and not trial and not any(excused):
             self._fall_back()
         for line in self._lines:
-            line.boot(suspect=suspect and not trial, cut=cut)
+            line.boot(suspect=suspect and not trial)
         self._publish()
 
     def run(self) -> None:
@@ -97,8 +99,9 @@ class UpdateEngine:
                 pause = self._backoff.next()
             if not self._stopped and pause > 0:
                 self._wake.wait(pause)
+        until = self._around.clock.monotonic() + DOWNLOAD_END_S
         for line in self._lines:
-            line.download.wait(DOWNLOAD_END_S)
+            line.download.wait(max(0.0, until - self._around.clock.monotonic()))
 
     def stop(self) -> None:
         """End ``run`` soon; a download is cut, and resumed at the next start."""
@@ -179,6 +182,7 @@ class UpdateEngine:
             if line is not on_trial[0]:
                 line.rest()
         busy = [line for line in self._lines if line.under_way and (line in on_trial[:1] or not on_trial or line.download.over)]
+        busy.sort(key=lambda line: line.on_trial)  # it ends the turn: a download that is over would wait for the trial's end
         for line in busy:
             if self._ending:
                 break

@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edge_agent.core.config import UpdateConfig
@@ -30,7 +29,7 @@ class Fetcher:
         free_bytes: Callable[[Path], int],
         reserve_bytes: int,
         delta_memory_bytes: int = UpdateConfig().delta_memory_bytes,
-        decoding: AbstractContextManager[object] | None = None,
+        decoding: "threading.Lock | None" = None,
     ) -> None:
         """``delta_memory_bytes``: what decoding a delta may take; 0: everything comes whole. ``decoding``: held meanwhile,
         where several fetchers share that memory."""
@@ -53,7 +52,7 @@ class Fetcher:
         try:
             return _lacking(*claim) if claim is not None else 0
         except OSError:  # a file that was renamed since it was listed
-            return 0
+            return claim[1] if claim is not None else 0
 
     def fill(
         self, slot: Slot, assignment: ModelAssignment, *, approve: Callable[[Hub], Approved], called_off: Callable[[], bool]
@@ -104,6 +103,7 @@ class Fetcher:
     def _connected(self, called_off: Callable[[], bool]) -> Iterator[Hub]:
         hub = self._connect()
         try:
+            self._obtainer.begin()
             with self._lock:
                 self._hub = hub
             if called_off():  # before this line ``cut`` had nothing to cut
@@ -124,10 +124,10 @@ class Fetcher:
         self._obtainer.cut()
 
     def _claim_room(self, folder: Path, wanted: int) -> None:
+        self._claim = folder, wanted  # first: of two that look for room at once, each sees the other
         free, needed = self._free_bytes(folder), _lacking(folder, wanted) + self._reserve_bytes
         if free < needed:
             raise DiskFull(f"{folder} has {free >> 10} KiB free, the update needs {needed >> 10} KiB: free some space")
-        self._claim = folder, wanted
 
     def _fill(self, hub: Hub, slot: Slot, assignment: ModelAssignment, approved: Approved) -> None:
         self._obtainer.obtain(hub, approved.manifest, slot.manifest)

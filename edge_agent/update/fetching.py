@@ -87,6 +87,7 @@ class Fetching:
         self._ends, self._patience, self._called_off = ends, patience, called_off
         self.pause_s = 0.0  # after the last ``fetch``
         self.download = Download(installer, config, around, ended)
+        self._began = (0.0, 0)  # the last download: when, monotonic, and with how many bytes there
         self._tried: Anchor | None = None  # by which the last update was judged
         self._refused: set[tuple[int, str]] = set()  # generation and kind of what was told as not to be believed
 
@@ -100,6 +101,7 @@ class Fetching:
                     self.pause_s = CALLED_OFF_S
                     return False
                 self._installer.prepare(update)
+                self._began = self._around.clock.monotonic(), self._installer.progress(update)
                 self.download.begin(update, self._permit(), self._called_off)
             if not self.download.over:
                 self.pause_s = IDLE_S
@@ -158,13 +160,19 @@ class Fetching:
         reason = f"not downloaded within {self._config.fetch_timeout_s:.0f} s: {error}"
         if isinstance(error, Untrusted):
             reason = self._refuse(update, error)
-        if not isinstance(error, TooSlow):  # a trickle is no progress: it would keep this update, and all after it, for ever
+        if not isinstance(error, TooSlow) or self._kept_pace(update):
             self._patience.saw(self._installer.progress(update))
         if not self._around.online():
             self._patience.came_on()
         if self._patience.elapsed_s() >= self._config.fetch_timeout_s:
             return self._ends.fail(update, reason)
         return self._patience.retry(error)
+
+    def _kept_pace(self, update: Update) -> bool:
+        """On the whole. A trickle is no progress: it would keep this update, and all after it, for ever."""
+        began_at, there_bytes = self._began
+        took_s = self._around.clock.monotonic() - began_at
+        return self._installer.progress(update) - there_bytes > self._config.min_bytes_per_s * took_s
 
     def _refuse(self, update: Update, error: Untrusted) -> str:
         """The reason, which is told at once where it is the first of its kind."""

@@ -92,11 +92,20 @@ class Line:
         update = self.newest()
         return update is not None and update.state is UpdateState.TRIAL
 
-    def boot(self, *, suspect: bool, cut: bool) -> None:
-        """Settle what a crash left, and start what is to run. ``cut``: the last run of the agent was ended from outside."""
+    def excuse(self) -> bool:
+        """The last run of the agent was ended from outside; whether it was at a golden run, which is not to blame for that."""
         update = self.newest()
-        if cut and update is not None and update.state is UpdateState.STAGED and not update.verified:
-            self._excuse(update)
+        if update is None or update.state is not UpdateState.STAGED or update.verified:
+            return False
+        try:
+            return self._journal.excuse(update).attempts < update.attempts
+        except DiskFull as error:
+            log.error("the cut attempt stays counted", extra={"error": str(error)})
+            return False
+
+    def boot(self, *, suspect: bool) -> None:
+        """Settle what a crash left, and start what is to run."""
+        update = self.newest()
         trial = update if update is not None and update.state is UpdateState.TRIAL else None
         fallen = self.installer.boot(trial, suspect=suspect)
         self._fallen = fallen if trial is None else ""
@@ -110,13 +119,6 @@ class Line:
             if self.installer.running() is None:
                 # An attempt that cannot be counted is not made: what was before it runs until there is room.
                 self.installer.withdraw(trial)
-
-    def _excuse(self, update: Update) -> None:
-        """Its golden run is not to blame for its end."""
-        try:
-            self._journal.excuse(update)
-        except DiskFull as error:
-            log.error("the cut attempt stays counted", extra={"error": str(error)})
 
     # -- offers -------------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ What is on the device already, then a delta from it, then the whole from where t
 Whatever comes, and wherever from, is in its place only if its digest is the one that was approved.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused, TooSlow
@@ -27,6 +28,7 @@ MIN_BYTES = 32 << 10  # below it asking costs more than it can save
 DELTA, DECODED, FROM_WEB = ".delta", ".undelta", ".web"  # what a try leaves beside the blob's place
 _STANDSTILLS = 2  # tries of one source in a row without a byte, before the next one is tried
 _BAD_CHUNKS = 3  # that one download gets over
+_LOOK_S = 0.5  # between looks whether one that waits for its turn to decode was called off
 _REMEMBERED = 64  # deltas that were of no use
 
 
@@ -39,16 +41,22 @@ class Obtainer:
         free_bytes: Callable[[Path], int],
         reserve_bytes: int,
         delta_memory_bytes: int,
-        decoding: AbstractContextManager[object] | None = None,
+        decoding: "threading.Lock | None" = None,
     ) -> None:
-        """``delta_memory_bytes``: what decoding may take, inside ``decoding``; 0: no deltas."""
+        """``delta_memory_bytes``: what decoding may take, while ``decoding`` is held; 0: no deltas."""
         self._free_bytes, self._reserve_bytes, self._memory_bytes = free_bytes, reserve_bytes, delta_memory_bytes
-        self._undelta, self._decoding = Undelta(), decoding or nullcontext()
+        self._undelta, self._decoding = Undelta(), decoding or threading.Lock()
+        self._called_off = threading.Event()
         self._useless: dict[Digest, None] = {}  # deltas, oldest first
         self._standstills: dict[tuple[Digest, str], int] = {}  # by what is downloaded and the URL, without its query
 
+    def begin(self) -> None:
+        """What was cut is over: from here on another download."""
+        self._called_off.clear()
+
     def cut(self) -> None:
-        """End decoding; a download ends with its hub."""
+        """End decoding, or waiting for it; a download ends with its hub."""
+        self._called_off.set()
         self._undelta.kill()
 
     def obtain(self, hub: Hub, blob: Blob, path: Path, *, chunks: Chunks | None = None, bases: Sequence[Path] = ()) -> None:
@@ -103,7 +111,7 @@ class Obtainer:
         try:
             if not holds(delta, source.blob) and not self._downloaded(hub, source.blob, delta, None, source.url):
                 return False
-            with self._decoding:
+            with self._turn_to_decode():
                 self._undelta.run(source, base, delta, made, blob.size_bytes, self._memory_bytes)
         except LinkDown:
             made.unlink(missing_ok=True)
@@ -118,6 +126,21 @@ class Obtainer:
             return False
         log.info("delta applied", extra={"bytes": size, "instead_of": blob.size_bytes, "encoding": source.encoding.name})
         return True
+
+    @contextlib.contextmanager
+    def _turn_to_decode(self) -> Iterator[None]:
+        """Raises LinkDown: it was called off meanwhile."""
+        while not self._decoding.acquire(timeout=_LOOK_S):
+            if self._called_off.is_set():
+                break
+        else:
+            try:
+                if not self._called_off.is_set():
+                    yield
+                    return
+            finally:
+                self._decoding.release()
+        raise LinkDown("decoding was called off")
 
     def _forget(self, source: BlobSource, delta: Path, reason: str) -> None:
         """Do without this delta from now on: another one may do, or the whole."""

@@ -69,10 +69,15 @@ class Trials:
         try:
             return self._rule(update)
         except Exception as error:  # whatever keeps it from an end, others wait for that end
-            if self._patience.elapsed_s() < self._trial_s():
+            if self._patience.elapsed_s() < self._trial_s() or not self._undecided():
                 raise
             self._ends.roll_back(update, f"nothing could be decided in {self._trial_s():.0f} s of trial: {error!r}")
             return 0.0
+
+    def _undecided(self) -> bool:
+        """It neither has ended nor is being taken back: otherwise all that failed is writing that down, or telling it."""
+        standing = self._journal.newest(self._installer.component)
+        return not self._ends.doomed and standing is not None and standing.state is UpdateState.TRIAL
 
     def _rule(self, update: Update) -> float:
         if self._installer.running() != update.assignment:

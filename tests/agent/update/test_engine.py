@@ -6,11 +6,16 @@ import pytest
 
 from edge_agent.core.errors import AgentError, Corrupt, DiskFull, LinkDown, Refused
 from edge_agent.update.components.model import AGAIN_S, HELD_BACK_S
+from edge_agent.update.fetch import Fetcher
+from edge_agent.update.floors import Release
 from edge_agent.update.journal import MOST_CUTS
 from edge_agent.update.line import IDLE_S
 from edge_agent.update.probation import Vitals
 from edge_agent.update.record import Component
-from protos.contract.twin import DesiredTwin
+from edge_agent.update.surroundings import ApprovedPackage
+from protos.contract.ids import digest_of
+from protos.contract.manifest import Blob
+from protos.contract.twin import DesiredTwin, PackageAssignment, PackageKind
 from protos.contract.update import UpdateState as S
 from tests.agent.update.parts import CONFIG, HEALTHY, Device, release
 
@@ -151,6 +156,29 @@ def test_room_for_one_download_is_no_room_for_another_while_it_lasts(equipped: D
     equipped.settle()
     manifest, model, _ = owed
     assert (manifest, fetcher.owed_bytes) == (0, 0) and 0 < model <= len(TWO.model) + len(TWO.golden)
+
+
+def test_room_is_claimed_before_it_is_looked_for(equipped: Device, tmp_path: Path) -> None:
+    """Of two downloads that begin at once, each sees the other."""
+    owed: list[int] = []
+
+    def free_bytes(_: Path) -> int:
+        owed.append(fetcher.owed_bytes)
+        return 4096
+
+    package = PackageAssignment(
+        kind=PackageKind.CONFIG, name="site", version="1", digest=digest_of(b"seven"), size_bytes=len(b"seven")
+    )
+    approved = ApprovedPackage(
+        blob=Blob(digest=package.digest, size_bytes=package.size_bytes), release=Release(series="config", number=1)
+    )
+    equipped.hub.blobs[package.digest] = b"seven"
+    fetcher = Fetcher(lambda: equipped.hub, unrunnable=lambda _: "", free_bytes=free_bytes, reserve_bytes=0)
+    (tmp_path / "one").mkdir()
+    fetcher.fetch(
+        tmp_path / "one" / "file", package, approve=lambda _: approved, called_off=lambda: False, max_bytes=package.size_bytes
+    )
+    assert owed[0] == package.size_bytes and fetcher.owed_bytes == 0
 
 
 def test_damaged_downloads_are_tried_again_up_to_the_bound(equipped: Device) -> None:

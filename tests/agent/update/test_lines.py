@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.core.config import AgentConfig, UpdateConfig, load
-from edge_agent.core.errors import BadPackage, DiskFull, LinkDown
+from edge_agent.core.errors import BadPackage, DiskFull, LinkDown, TooSlow
+from edge_agent.core.model import Happening
 from edge_agent.update.components.config import ConfigInstaller
 from edge_agent.update.components.trial import Trial
 from edge_agent.update.engine import UpdateEngine
@@ -318,6 +319,19 @@ def test_a_trial_can_be_called_off_while_another_component_is_fetched(rig: Rig) 
     assert rig.device.runner.running == ONE.model
 
 
+def test_a_download_that_ends_while_another_component_is_on_trial_is_seen_at_once(rig: Rig) -> None:
+    """A newer wish waits for it, and may be the one that calls the trial off."""
+    held = Held(rig)
+    rig.device.serve(TWO)
+    rig.device.runner.health = replace(HEALTHY, inferences=0)
+    rig.desire(2, package("7"), model=True)
+    rig.until(lambda: rig.state(Component.MODEL) is S.TRIAL and rig.state() is S.FETCHING)
+    rig.device.clock.advance(rig.engine.step())
+    held.let_go()
+    rig.engine.step()  # the trial is due as well
+    assert (rig.state(), rig.state(Component.MODEL)) == (S.STAGED, S.TRIAL)
+
+
 # -- calling off ------------------------------------------------------------------------------------------------------------
 
 
@@ -434,6 +448,26 @@ def test_bytes_that_come_keep_a_slow_download_alive(rig: Rig) -> None:
     assert "not downloaded within 600 s: not a byte more" in rig.reason()
 
 
+def test_a_download_that_went_well_for_long_is_not_given_up_for_one_slow_minute(rig: Rig) -> None:
+    def slows_down() -> None:
+        rig.device.clock.advance(3 * CONFIG.fetch_timeout_s)
+        rig.settings.bytes += 100 << 20
+        rig.settings.fetching = trickle
+        raise TooSlow("in a tunnel")
+
+    def trickle() -> None:
+        rig.device.clock.advance(60.0)
+        rig.settings.bytes += 1
+        raise TooSlow("a byte in a minute")
+
+    rig.settings.fetching = slows_down
+    rig.desire(2, package("7"))
+    rig.until(lambda: rig.settings.bytes)
+    assert rig.state() is S.FETCHING
+    rig.until(lambda: rig.state() is S.FAILED)
+    assert "not downloaded" not in rig.reason() and "a byte in a minute" in rig.reason()
+
+
 def test_a_place_that_is_never_there_ends_the_update(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(update: Update) -> str:
         raise OSError(28, "No space left on device")
@@ -473,6 +507,23 @@ def test_a_trial_whose_acts_keep_failing_ends(rig: Rig, act: str, error: Excepti
             rig.device.clock.advance(60.0)
     assert (rig.state(), rig.settings.next) == (S.ROLLED_BACK, None)
     assert f"nothing could be decided in {CONFIG.trial_timeout_s * 2:.0f} s of trial: {error!r}" == rig.reason()
+
+
+def test_what_was_committed_late_is_not_taken_back_because_that_could_not_be_told(rig: Rig) -> None:
+    class Full(list[Happening]):
+        def append(self, _: Happening) -> None:
+            raise DiskFull("the spool is full")
+
+    rig.settings.ruling = Verdict(Ruling.WAIT)
+    rig.desire(2, package("7"))
+    rig.until(lambda: rig.device.asked_for)
+    rig.device.told = Full()
+    rig.restart()
+    rig.device.clock.advance(2 * CONFIG.reach_timeout_s + 1)
+    rig.settings.ruling = Verdict(Ruling.COMMIT)
+    for _ in range(3):
+        rig.engine.step()
+    assert (rig.state(), rig.reason(), rig.settings.next) == (S.COMMITTED, "", package("7"))
 
 
 def test_an_act_that_hangs_is_seen_from_outside_and_counts_as_an_attempt(rig: Rig) -> None:
@@ -527,6 +578,24 @@ def test_however_seldom_somebody_looks_a_download_is_cut_before_it_ends_the_agen
 
 
 # -- after the commit ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_committed_is_not_blamed_for_the_golden_run_of_another_that_takes_the_board_down(rig: Rig) -> None:
+    """By the time its own bound ends it, the agent has ended soon after more starts than anything else may."""
+    rig.desire(2, package("7"))
+    rig.until(lambda: rig.device.asked_for)
+    rig.restart()
+    rig.until(lambda: rig.state() is S.COMMITTED)
+    rig.device.serve(TWO)
+    rig.desire(3, package("7"), model=True)
+    rig.until(lambda: rig.state(Component.MODEL) is S.STAGED)
+    update = rig.device.journal.newest(Component.MODEL)
+    assert update is not None
+    rig.device.journal.count(update)
+    rig.device.restart(cut=True, fall_back=True)
+    assert (rig.state(), rig.reason(), rig.settings.next) == (S.COMMITTED, "", package("7"))
+    rig.device.restart(cut=True, fall_back=True)
+    assert rig.settings.next is None, "no golden run had begun"
 
 
 def test_a_committed_model_that_keeps_crashing_gives_way_to_the_one_before_it(rig: Rig) -> None:

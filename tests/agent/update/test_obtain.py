@@ -1,5 +1,6 @@
 """One blob by the way that costs least, whatever becomes of the others."""
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -163,6 +164,32 @@ def test_a_small_blob_is_fetched_without_asking(hub: FakeHub, base: Path, path: 
     hub.blobs[digest_of(small)] = small
     obtainer().obtain(hub, Blob(digest=digest_of(small), size_bytes=len(small)), path, bases=[base])
     assert path.read_bytes() == small and hub.asked == []
+
+
+def test_one_that_waits_for_another_to_be_decoded_can_be_called_off(hub: FakeHub, path: Path, base: Path) -> None:
+    add(hub, PATCH)
+    decoding, raised = threading.Lock(), list[str]()
+    it = Obtainer(free_bytes=lambda _: 1 << 30, reserve_bytes=0, delta_memory_bytes=64 << 20, decoding=decoding)
+
+    def obtain() -> None:
+        try:
+            it.obtain(hub, BLOB, path, bases=[base])
+        except LinkDown as error:
+            raised.append(str(error))
+
+    with decoding:
+        thread = threading.Thread(target=obtain)
+        thread.start()
+        while thread.is_alive() and not path.with_name("model.bin.delta").exists():
+            thread.join(0.01)
+        it.cut()
+        thread.join(10)
+        ended = not thread.is_alive()
+    thread.join(10)
+    assert ended and raised == ["decoding was called off"] and path.with_name("model.bin.delta").exists()
+    it.begin()
+    it.obtain(hub, BLOB, path, bases=[base])
+    assert whole(path)
 
 
 GARBAGE = {
