@@ -84,8 +84,12 @@ class TrainingSpec:
         require(len(set(self.targets)) == len(self.targets), "targets", "names one target twice")
         for target in self.targets:
             choice("targets", target, TARGETS)
-        twice = self.train.dropout is None or "student.dropout" not in self.tuning.space
-        require(twice, "tuning.space.student.dropout", "makes no difference: 'train.dropout' is that of both networks")
+        both = self.train.dropout is not None or "train.dropout" in self.tuning.space
+        require(
+            not (both and "student.dropout" in self.tuning.space),
+            "tuning.space.student.dropout",
+            "makes no difference: 'train.dropout' is that of both networks",
+        )
         for key, dimension in self.tuning.space.items():
             for value in dimension.ends():
                 changed(replace(self, tuning=TuningSpec()), {key: value})

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from cloud_hub.core.spec import TrainingSpec
+from cloud_hub.core.spec_sections.train import TrainSpec
 
 
 def idle(spec: TrainingSpec) -> list[str]:
@@ -14,16 +15,9 @@ def idle(spec: TrainingSpec) -> list[str]:
 
 def _idle(spec: TrainingSpec) -> Iterator[tuple[str, str]]:
     train, labels, resources = spec.train, spec.labels, spec.resources
-    if train.optimizer != "sgd":
-        yield from _said("train", train, "train.optimizer is not sgd", "momentum")
-    if train.adversarial.attack == "none":
-        yield from _said("train.adversarial", train.adversarial, "train.adversarial.attack is none")
-    if train.finetune.mode == "off":
-        yield from _said("train.finetune", train.finetune, "train.finetune.mode is off")
-    elif train.finetune.mode != "lora":
-        yield from _said("train.finetune", train.finetune, "train.finetune.mode is not lora", "rank", "patch_bytes")
-    if not train.replay.dataset:
-        yield from _said("train.replay", train.replay, "train.replay.dataset is not given")
+    yield from _of_training(train)
+    if hasattr(spec.preprocess, "noise") and "noise" not in spec.augment:
+        yield from _said("preprocess", spec.preprocess, "train.augment has no noise", "noise")
     if spec.compress.search == "off":
         yield from _said("compress", spec.compress, "compress.search is off")
     if not labels.pseudo:
@@ -38,6 +32,21 @@ def _idle(spec: TrainingSpec) -> Iterator[tuple[str, str]]:
         yield from _said("resources", resources, "resources.executor is not ray", "workers")
     if not spec.tuning.trials:
         yield from _said("tuning", spec.tuning, "tuning.trials is 0")
+
+
+def _of_training(train: TrainSpec) -> Iterator[tuple[str, str]]:
+    if train.optimizer != "sgd":
+        yield from _said("train", train, "train.optimizer is not sgd", "momentum")
+    if train.adversarial.attack == "none":
+        yield from _said("train.adversarial", train.adversarial, "train.adversarial.attack is none")
+    if train.finetune.mode == "off":
+        yield from _said("train.finetune", train.finetune, "train.finetune.mode is off")
+    elif train.finetune.mode != "lora":
+        yield from _said("train.finetune", train.finetune, "train.finetune.mode is not lora", "rank", "patch_bytes")
+        if train.finetune.mode == "full":
+            yield from _said("train.finetune", train.finetune, "train.finetune.mode is full", "layers")
+    if not train.replay.dataset:
+        yield from _said("train.replay", train.replay, "train.replay.dataset is not given")
 
 
 def _said(where: str, section: Any, why: str, *names: str) -> Iterator[tuple[str, str]]:

@@ -80,7 +80,7 @@ def freeze(network: nn.Module, task: Task, splits: Splits) -> list[str]:
         return [f"{len(whole)} of {len(layers)} layers are trained"]
     low = [layer for layer in layers if layer not in whole and isinstance(layer, lowrank.LAYERS)]
     rows = lowrank.every(low)
-    if spec.patch_bytes:
+    if spec.patch_bytes and low:
         rows = lowrank.chosen(network, low, splits.train, task.feeder(splits), task.loss(splits), spec.patch_bytes)
     count, channels = lowrank.add(low, rows, spec.rank)
     of = sum(len(each) for each in lowrank.every(low))

@@ -26,6 +26,7 @@ from protos.contract import codec, inputs, outputs
 
 _ABOUT, _SPEC, _WEIGHTS, _MANIFEST = "about.json", "spec.yaml", "weights.safetensors", "manifest"
 _PARTS = ("train", "val")
+_PLAIN = "biufU"  # kinds of arrays whose values JSON has
 _SUFFIXES = (".npy", ".json", ".yaml", ".safetensors", "")
 
 
@@ -122,15 +123,15 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 def _written(name: str, value: Any) -> Any:
     """Raises Invalid naming the fact."""
-    if isinstance(value, Enum):
+    if isinstance(value, Enum) and type(value) in _contract().values():
         return {"enum": type(value).__name__, "value": value.name}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in _PLAIN:
         return {"array": value.tolist(), "dtype": str(value.dtype)}
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.kind in _PLAIN:
         return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, tuple | list):
+    if type(value) in (tuple, list):
         return {type(value).__name__: [_written(name, each) for each in value]}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"dict": {key: _written(name, each) for key, each in value.items()}}

@@ -18,6 +18,7 @@ from cloud_hub.pipeline.task import Feeder, Loss
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)  # it can be added to
 _ASKED, _BATCH = 512, 32  # training samples whose loss chooses channels
+_MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase)  # by chance, or by the batch, in training
 
 _Scored = tuple[float, int, int, int]  # loss per byte; bytes; layer; channel
 
@@ -98,9 +99,16 @@ def _weight(layer: nn.Module) -> Tensor:
 
 
 def _scored(network: nn.Module, layers: Sequence[nn.Module], split: Split, feeder: Feeder, loss: Loss) -> list[_Scored]:
-    """Of every channel the mean square, over weights and batches, of what one int8 step of a weight changes in the loss."""
+    """Of every channel the mean square, over weights and batches, of what one int8 step of a weight changes in the loss.
+
+    The loss is that of training: in use an autoencoder gives back only a part of what it makes. The network is left as it was.
+    """
     frozen = [parameter.requires_grad for parameter in network.parameters()]
-    network.requires_grad_(True).eval()
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    network.requires_grad_(True).train()
+    for module in network.modules():
+        if isinstance(module, _MOODY):
+            module.eval()
     weights = [_weight(layer) for layer in layers]
     squares = [torch.zeros_like(weight) for weight in weights]
     rows = np.unique(np.linspace(0, len(split) - 1, min(_ASKED, len(split))).astype(np.int64))
@@ -112,6 +120,9 @@ def _scored(network: nn.Module, layers: Sequence[nn.Module], split: Split, feede
                 square += gradient.square()
     for parameter, trained in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(trained)
+    for buffer, kept in zip(network.buffers(), buffers, strict=True):
+        buffer.copy_(kept)
+    network.eval()
     found = []
     for number, (weight, square) in enumerate(zip(weights, squares, strict=True)):
         steps = weight.detach().flatten(1).abs().amax(1) / 127

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_hub.pipeline.clean import CleaningReport, Item, Suspect
-from cloud_hub.pipeline.split import TEST
+from cloud_hub.pipeline.split import TEST, TRAIN, VAL
 
 _CROWD, _CROWDS = 5, 8  # samples that make a source worth asking, and sources that make a habit
-_MIXED = 0.25  # of their samples: where more bear another label than most of their source, sources are not of one class
-_UNEVEN = 2.0  # times the variance of slips that come by chance: some sources then are of several classes
+_MIXED = 0.15  # of their samples: where more bear another label than most of their source, sources are not of one class
+_UNEVEN = 2.0  # standard deviations above the variance of slips that come by chance: some sources then are of several classes
 _RULE = 0.3  # of the samples of a class: where more stand alone in their source, that is how the class occurs
 _SURE = 0.5  # of a source that the usual label must be ahead by
 
@@ -24,10 +24,14 @@ _SURE = 0.5  # of a source that the usual label must be ahead by
 def mended(items: Sequence[Item], parts: Sequence[str], report: CleaningReport) -> list[Item]:
     """The items, of those that train and validate each slip with its source's label; slips of every split are reported.
 
-    ``parts`` are their splits. What tests keeps its label: nothing but people may change what the gate judges by.
+    ``parts`` are their splits; what has none is left out. What tests keeps its label: nothing but people may change what the
+    gate judges by. Nor has it a say in what the others learn, where samples of one source are in several splits.
     """
     kept = list(items)
-    for i, likely, margin in _outvoted(items):
+    learn = [i for i, part in enumerate(parts) if part in (TRAIN, VAL)]
+    judge = [i for i, part in enumerate(parts) if part in (TRAIN, VAL, TEST)]
+    found = [*_outvoted(items, learn), *(one for one in _outvoted(items, judge) if parts[one[0]] == TEST)]
+    for i, likely, margin in sorted(found):
         item = items[i]
         report.slips.append(Suspect(id=item.origin.id, split=parts[i], label=item.label, likely=likely, margin=margin))
         if parts[i] != TEST:
@@ -41,12 +45,12 @@ def mended(items: Sequence[Item], parts: Sequence[str], report: CleaningReport) 
     return kept
 
 
-def _outvoted(items: Sequence[Item]) -> list[tuple[int, str, float]]:
-    """(index, label of the rest, 0..1 how far that is ahead)"""
-    if not items:
+def _outvoted(items: Sequence[Item], asked: Sequence[int]) -> list[tuple[int, str, float]]:
+    """(index, label of the rest, 0..1 how far that is ahead), of those ``asked`` and by them."""
+    if not asked:
         return []
-    labels, label = np.unique([item.label for item in items], return_inverse=True)
-    _, source = np.unique([item.source for item in items], return_inverse=True)
+    labels, label = np.unique([items[i].label for i in asked], return_inverse=True)
+    _, source = np.unique([items[i].source for i in asked], return_inverse=True)
     counts = np.zeros((source.max() + 1, len(labels)), np.int64)
     np.add.at(counts, (source, label), 1)
     size, usual, most = counts.sum(1), counts.argmax(1), counts.max(1)
@@ -57,7 +61,7 @@ def _outvoted(items: Sequence[Item]) -> list[tuple[int, str, float]]:
     rule = np.bincount(label[alone], minlength=len(labels)) > _RULE * counts[crowd].sum(0)
     ahead = (most[source] - counts[source, label]) / size[source]
     rows = np.flatnonzero(alone & ~rule[label] & (ahead >= _SURE))
-    return [(int(row), str(labels[usual[source[row]]]), float(ahead[row])) for row in rows]
+    return [(asked[row], str(labels[usual[source[row]]]), float(ahead[row])) for row in rows]
 
 
 def _of_one_class(counts: NDArray[np.int64]) -> bool:
@@ -67,4 +71,5 @@ def _of_one_class(counts: NDArray[np.int64]) -> bool:
     if counts.shape[1] < 3 or len(counts) < _CROWDS or len(np.unique(counts.argmax(1))) < 2 or not 0 < share <= _MIXED:
         return False
     spread = np.square(others - share * many) / (share * (1 - share) * many)
-    return float(spread.sum()) / (len(many) - 1) <= _UNEVEN
+    free = len(many) - 1  # degrees of freedom of the chi-squared that slips by chance give: its variance is twice that
+    return bool(spread.sum() <= free + _UNEVEN * np.sqrt(2 * free))

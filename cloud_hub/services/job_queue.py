@@ -59,7 +59,10 @@ def with_resources(yaml: str, asked: Mapping[str, Any]) -> str:
     """The specification with other resources, by their keys: of this one job. Raises Invalid."""
     if not asked:
         return yaml
-    return specs.dump(specs.changed(triggers.parsed(yaml), {f"resources.{key}": value for key, value in asked.items()}))
+    spec = specs.changed(triggers.parsed(yaml), {f"resources.{key}": value for key, value in asked.items()})
+    if "workers" in asked and spec.resources.executor != "ray":
+        raise Invalid(f"'resources.workers' makes no difference: resources.executor is {spec.resources.executor}, not ray")
+    return specs.dump(spec)
 
 
 def again(tx: Tx, job: Job, why: str, most: int, at: datetime) -> None:

@@ -50,7 +50,7 @@ class OneLine(TyperGroup):
             if isinstance(error, BrokenPipeError):  # `hubctl ... | head`
                 raise
             _say(f"{error.filename or 'system'}: {error.strerror or error}")
-            raise typer.Exit(ExitCode.FAILED) from error
+            raise typer.Exit(ExitCode.REFUSED if error.filename else ExitCode.FAILED) from error
 
 
 app = typer.Typer(

@@ -117,7 +117,7 @@ def report(
     version: Annotated[int, typer.Option(min=0, help="Version; 0: what the dataset holds now.")] = 0,
 ) -> None:
     """Write a datasheet: counts, distributions, gaps, leaks and drift, as one HTML page that loads nothing."""
-    request = pb.GetDatasheetRequest(dataset=name, version=version, json=out.suffix == ".json")
+    request = pb.GetDatasheetRequest(dataset=name, version=version, json=document.figures(of(context), out))
     document.save(of(context), lambda hub: hub.datasets.GetDatasheet(request), out)
 
 

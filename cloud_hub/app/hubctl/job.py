@@ -141,7 +141,7 @@ def report(
     out: document.Out,
 ) -> None:
     """Write what a job found out about its model, published or refused, as one HTML page that loads nothing."""
-    request = pb.GetReportRequest(job_id=id, json=out.suffix == ".json")
+    request = pb.GetReportRequest(job_id=id, json=document.figures(of(context), out))
     document.save(of(context), lambda hub: hub.training.GetReport(request), out)
 
 

@@ -105,7 +105,7 @@ def report(
     def ask(hub: Hub) -> Iterable[training_pb2.ReportPiece]:
         request = pb.GetVersionRequest(name=name, alias="champion")
         number = version or hub.registry.GetVersion(request, timeout=TIMEOUT_S).version
-        wanted = training_pb2.GetReportRequest(model=name, version=number, json=out.suffix == ".json")
+        wanted = training_pb2.GetReportRequest(model=name, version=number, json=document.figures(of(context), out))
         pieces: Iterable[training_pb2.ReportPiece] = hub.training.GetReport(wanted)
         return pieces
 

@@ -25,6 +25,9 @@ def put(
     yaml = texts.read(file)
     with session.hub() as hub:
         stored = hub.training.PutSpec(pb.PutSpecRequest(yaml=yaml), timeout=TIMEOUT_S)
+        notes = hub.training.ValidateSpec(pb.ValidateSpecRequest(yaml=yaml), timeout=TIMEOUT_S).notes
+    for note in notes:
+        session.out.note(note)
     session.out.done(f"stored the specification of {stored.model}", plain(stored))
 
 

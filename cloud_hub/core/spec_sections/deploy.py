@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from cloud_hub.core import rollout_plan
 from cloud_hub.core.checks import choice, require
 from cloud_hub.core.gates import MAX_GATES, Gate
-from cloud_hub.core.rollout_plan import OnBreach, RolloutPlan
+from cloud_hub.core.rollout_plan import MAX_DEVICES, MAX_SOAK_S, OnBreach, RolloutPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +21,10 @@ class DeploySpec:
     on_breach: str = OnBreach.ROLLBACK_ALL.value
 
     def __post_init__(self) -> None:
-        for name in ("canary", "soak_s", "max_failures"):
-            require(getattr(self, name) >= 0, f"deploy.{name}", f"must not be negative, got {getattr(self, name)}")
+        # as a plan's, which is made of them only once the training is over
+        for name, most in (("canary", MAX_DEVICES), ("soak_s", MAX_SOAK_S), ("max_failures", MAX_DEVICES)):
+            value = getattr(self, name)
+            require(0 <= value <= most, f"deploy.{name}", f"must be in 0..{most}, got {value}")
         require(len(set(self.gates)) == len(self.gates) <= MAX_GATES, "deploy.gates", f"must be at most {MAX_GATES}, each once")
         choice("deploy.on_breach", self.on_breach, tuple(OnBreach))
 

@@ -4,10 +4,15 @@ Nobody holds more than a piece of them in memory. Pieces are put only once a wor
 store has no room for it keeps on the disk.
 """
 
+import fcntl
+import os
 import secrets
+import shutil
+import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,8 @@ from edge_agent.core.files import write_atomic, writing_atomic
 PIECE = 16 << 20  # bytes
 _LOOK_S = 0.3
 _MARK = "mark"
+_ROOM = "tideline-worker-"
+_FRESH_S = 60.0  # between its making and its lock a folder looks as if it were left
 
 Piece = tuple[str, Any]  # of which file, and the reference to what follows; one that is empty ends it
 
@@ -29,6 +36,7 @@ class Pieces:
     def __init__(self) -> None:
         self._wanted = False
         self._pieces: list[list[Piece]] = []
+        self._lost = ""
 
     def want(self) -> None:
         self._wanted = True
@@ -40,7 +48,14 @@ class Pieces:
         """``piece``: in a list, so that Ray leaves its reference alone."""
         self._pieces.append(piece)
 
+    def lose(self, reason: str) -> None:
+        """No more will come."""
+        self._lost = reason
+
     def after(self, count: int) -> list[list[Piece]]:
+        """Raises OSError: there will never be one."""
+        if self._lost and count >= len(self._pieces):
+            raise OSError(self._lost)
         return self._pieces[count : count + 1]
 
 
@@ -112,6 +127,14 @@ def offered(folder: Path, files: Mapping[str, Path]) -> Iterator[Offer]:
 
 
 def _serve(pieces: Any, files: Mapping[str, Path], over: threading.Event) -> None:
+    try:
+        _put(pieces, files, over)
+    except Exception as error:  # noqa: BLE001  # whatever it is, workers must not wait for what will never come
+        with suppress(Exception):  # they are gone
+            ray.get(pieces.lose.remote(f"the job cannot hand over its files: {error}"))
+
+
+def _put(pieces: Any, files: Mapping[str, Path], over: threading.Event) -> None:
     while not ray.get(pieces.wanted.remote()):
         if over.wait(_LOOK_S):
             return
@@ -121,3 +144,32 @@ def _serve(pieces: Any, files: Mapping[str, Path], over: threading.Event) -> Non
             while content and not over.is_set():
                 content = file.read(PIECE)
                 ray.get(pieces.add.remote([(name, ray.put(content))]))
+
+
+# -- a worker -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def room() -> Iterator[Path]:
+    """A folder of this process for as long as the block lasts. Those of workers that were killed go first: each may be as large
+    as a job's data."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_ROOM}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _FRESH_S:
+                with _held(left):
+                    shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_ROOM) as made, _held(Path(made)):
+        yield Path(made)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Raises OSError: another process holds it, it is another user's, or gone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid != os.getuid():
+            raise PermissionError(f"{folder} is another user's")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

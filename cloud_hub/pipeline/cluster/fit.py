@@ -6,7 +6,6 @@ last whole epoch.
 """
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import distributed
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.pipeline import handover, parallel, train
-from cloud_hub.pipeline.cluster.files import Offer, offered
+from cloud_hub.pipeline.cluster.files import Offer, offered, room
 from cloud_hub.pipeline.cluster.session import cluster
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.gate import Champion
@@ -133,8 +132,7 @@ def _checkpoint_path(folder: Path, name: str) -> Path:
 
 def _work(config: dict[str, Any]) -> None:
     desk, name = config["desk"], config["name"]
-    with tempfile.TemporaryDirectory(prefix="tideline-") as made:
-        folder = Path(made)
+    with room() as folder:
         config["offer"].take(folder)
         if newest := ray.get(desk.checkpoint.remote()):
             write_atomic(_checkpoint_path(folder, name), newest)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,12 +35,20 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
         return
     # Our own cluster inherits the environment. The processes of another are told: who knows what its nodes were started with.
     quiet = {"env_vars": {**phone_home.OFF, **_QUIET}}
-    where = {"address": address, "runtime_env": quiet} if address else {"num_cpus": cpus, "include_dashboard": False}
+    # "local": without it Ray takes one that RAY_ADDRESS or somebody's `ray start` on this machine names.
+    own = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    where = {"address": address, "runtime_env": quiet} if address else own
     try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.WARNING)
+        begun = ray.init(**where, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise Unavailable(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    failed = False
     try:
         yield
+    except Exception:
+        failed = True
+        raise
     finally:
         ray.shutdown()
+        if not address and not failed:  # Ray keeps the logs of every cluster there ever was
+            shutil.rmtree(begun.address_info["session_dir"], ignore_errors=True)

@@ -5,7 +5,6 @@ job that was killed goes on, here or in one process.
 """
 
 import math
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ray.tune.stopper import Stopper
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.pipeline import handover, parallel
-from cloud_hub.pipeline.cluster.files import Offer, offered
+from cloud_hub.pipeline.cluster.files import Offer, offered, room
 from cloud_hub.pipeline.cluster.session import cluster
 from cloud_hub.pipeline.data import Splits
 from cloud_hub.pipeline.progress import Stages
@@ -125,10 +124,10 @@ def _report(value: float, best: float, epoch: int) -> None:
 
 
 def _trial(config: Mapping[str, Any], offer: Offer) -> None:
-    with tempfile.TemporaryDirectory(prefix="tideline-") as made:
-        offer.take(Path(made))
-        task, splits, _ = handover.taken(Path(made))
+    with room() as folder:
+        offer.take(folder)
         try:
+            task, splits, _ = handover.taken(folder)
             train_one(task, config["settings"], splits, _report, parallel.silent)
-        except Invalid as error:  # settings under which nothing can be learned; the others go on
+        except Invalid as error:  # nothing can be learned under these settings, or on this machine; the others go on
             ray_tune.report({_PROBLEM: str(error), _BEST: math.nan})

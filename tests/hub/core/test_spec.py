@@ -67,6 +67,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(text: str, key: str)
         (LEAST + "data: {dataset: a, val_share: 0.5, test_share: 0.5}", "leave under 20 %"),
         (LEAST + "triggers: {cron: daily}", "triggers.cron"),
         (LEAST + "deploy: {canary: -1}", "deploy.canary"),
+        (LEAST + "deploy: {soak_s: 1000000000}", "deploy.soak_s"),
         (LEAST + "deploy: {gates: [{metric: speed, max: 1}]}", "gate metric must be one of"),
         (LEAST + "deploy: {on_breach: hope}", "deploy.on_breach"),
         (LEAST + "gate: {bound: high}", "gate.bound"),

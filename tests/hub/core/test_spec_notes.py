@@ -21,6 +21,11 @@ def test_what_takes_effect_is_not_worth_a_word() -> None:
         ("train: {adversarial: {eps: 0.2}}", "'train.adversarial.eps'"),
         ("train: {finetune: {rank: 8}}", "'train.finetune.rank' makes no difference: train.finetune.mode is off"),
         ("train: {finetune: {mode: head, rank: 8}}", "'train.finetune.rank' makes no difference: train.finetune.mode is not"),
+        (
+            "train: {finetune: {mode: full, layers: 2}}",
+            "'train.finetune.layers' makes no difference: train.finetune.mode is full",
+        ),
+        ("task: anomaly-detection\npreprocess: {noise: 0.3}", "'preprocess.noise' makes no difference: train.augment has no"),
         ("train: {replay: {share: 0.5}}", "'train.replay.share'"),
         ("labels: {floor: 0.9}", "'labels.floor'"),
         ("triggers: {metric_samples: 50}", "'triggers.metric_samples'"),

@@ -173,3 +173,17 @@ def test_a_datasheet_that_cannot_be_written_is_not_made(run: Run, tmp_path: Path
     run("dataset", "create", "unwritten", "--labels", "cat,dog")
     stderr = run("dataset", "report", "unwritten", "-o", str(tmp_path), code=4).stderr
     assert stderr == f"error: cannot write {tmp_path}: it is a folder\n"
+
+
+def test_a_file_that_is_not_there_ends_every_command_alike(run: Run, tmp_path: Path) -> None:
+    run("dataset", "create", "fileless", "--labels", "cat,dog")
+    gone = str(tmp_path / "gone.csv")
+    for words in (
+        ("dataset", "import", "fileless", gone, "--format", "npz"),
+        ("dataset", "import", "fileless", "--index", gone, "--dir", str(tmp_path)),
+        ("label", "import", "fileless", "--csv", gone),
+        ("sample", "label", "--csv", gone),
+        ("spec", "put", "-f", gone),
+        ("job", "validate", "-f", gone),
+    ):
+        assert run(*words, code=4).stderr.startswith(f"error: {gone}: "), words

@@ -75,7 +75,7 @@ def test_a_model_or_a_plan_but_not_both(hub: RunningHub, run: Run, tmp_path: Pat
     run("rollout", "create", code=2)
     run("rollout", "create", "a", "--version", "1", "-f", str(file), code=2)
     assert "versoin" in run("rollout", "create", "-f", str(file), code=4).stderr
-    run("rollout", "create", "-f", str(tmp_path / "none"), code=1)
+    run("rollout", "create", "-f", str(tmp_path / "none"), code=4)
 
 
 def test_on_a_terminal_a_watch_draws_a_picture_until_the_end(

@@ -101,6 +101,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, arrays: dict[str, np
     ("name", "shape", "descr", "told"),
     [
         ("images", (1 << 33, 64, 64, 3), "|u1", "'images' would take .* bytes, more than"),
+        ("images", (1 << 27, 1, 1), "|u1", "134217728 'images' are more than"),
+        ("images", (-2, -4, 4), "|u1", "'images' must be"),
         ("images", (1, 1 << 20, 1 << 20), "|u1", "one of 'images' would take"),
         ("labels", (2,), f"<U{1 << 28}", "'labels' would take"),
         ("labels", (1 << 40,), "<i8", "'labels' must have shape"),

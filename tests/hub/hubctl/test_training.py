@@ -47,6 +47,9 @@ def test_a_job_is_queued_listed_and_cancelled(run: Run, ask: Ask, tmp_path: Path
     run("job", "cancel", job["id"], code=4)
     assert ask("job", "get", job["id"])["ended_at"] is not None
     run("job", "run", "no-spec", code=3)
+    assert "executor is local" in run("job", "run", "queued", "--workers", "4", code=4).stderr
+    job = ask("job", "run", "queued", "--workers", "4", "--executor", "ray")
+    ask("job", "cancel", job["id"])
 
 
 @pytest.mark.parametrize(("state", "code"), [(JobState.PUBLISHED, 0), (JobState.REJECTED, 1), (JobState.FAILED, 1)])
@@ -86,6 +89,10 @@ def test_a_specification_is_looked_at_as_a_whole_and_not_stored(run: Run, ask: A
     assert "can be used" in run("job", "validate", "-f", str(path)).stdout
     path.write_text("name: checked\ndata: {dataset: nowhere}\ncompress: {prune: [0.5]}\n")
     assert "'compress.prune' makes no difference" in run("job", "validate", "-f", str(path)).stdout
+    path.write_text(path.read_text().replace("checked", "noted"))
+    stored = run("spec", "put", "-f", str(path))
+    assert "'compress.prune' makes no difference" in stored.stderr
+    assert stored.stdout == "stored the specification of noted\n"
     assert "'nowhere' does not exist" in run("job", "validate", "-f", str(path), "--dataset-check", code=4).stdout
     assert "batch_size: 64" in ask("job", "validate", "-f", str(path))["yaml"]
     run("spec", "get", "checked", code=3)
@@ -166,6 +173,8 @@ def test_the_report_of_a_job_is_written_whole_or_not_at_all(hub: RunningHub, run
     hub.services.reports.put(job_id, b"<html>good</html>", b'{"accuracy": 0.9}')
     assert ask("job", "report", job_id, "-o", str(page)) == {"path": str(page), "bytes": 17}
     assert run("job", "report", job_id, "-o", str(figures)).stdout == f"{figures}: 17 bytes\n"
+    assert run("job", "report", job_id, "-o", "-").stdout == "<html>good</html>"
+    assert ask("job", "report", job_id, "-o", "-") == {"accuracy": 0.9}
     assert page.read_bytes() == b"<html>good</html>" and json.loads(figures.read_text()) == {"accuracy": 0.9}
 
     run("job", "report", "no-such-job", "-o", str(page), code=3)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -99,10 +101,21 @@ def test_training_data_stays_in_its_file(tmp_path: Path) -> None:
     assert _own_memory() - before < size // 2
 
 
-def test_a_fact_that_cannot_be_written_down_is_named(tmp_path: Path) -> None:
+class Pair(NamedTuple):
+    first: int
+    second: int
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize("fact", [{1, 2}, Pair(1, 2), Colour.RED, np.array([Pair, None]), np.datetime64("2024-01-01")])
+def test_a_fact_that_cannot_be_written_down_is_named(tmp_path: Path, fact: object) -> None:
+    """And does not come to the other process as something else."""
     task, splits = loaded("image-classification")
-    with pytest.raises(Invalid, match="fact 'mine' holds a set"):
-        handover.lay_out(task, replace(splits, facts={"mine": {1, 2}}), tmp_path)
+    with pytest.raises(Invalid, match=f"fact 'mine' holds a {type(fact).__name__}"):
+        handover.lay_out(task, replace(splits, facts={"mine": [fact]}), tmp_path)
 
 
 def _own_memory() -> int:

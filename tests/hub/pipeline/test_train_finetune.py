@@ -26,7 +26,7 @@ from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precisio
 from protos.contract.samples import Window, encode_window
 from scripts.datasets import raw
 from tests.hub.pipeline.parts import LABELS, digits
-from tests.hub.pipeline.tasks import test_forecasting, test_window_regression
+from tests.hub.pipeline.tasks import test_anomaly_detection, test_forecasting, test_window_regression
 from tests.hub.pipeline.test_train import spec_with
 
 TASK = tasks.make(spec_with())
@@ -187,6 +187,13 @@ def test_lora_changes_no_more_than_the_patch_has_room_for_and_no_scale(splits: S
         assert (after.state_dict()[name].flatten(1).abs().amax(1) <= bound).all()
 
 
+def test_lora_with_no_layer_beside_those_trained_whole_trains_these(splits: Splits) -> None:
+    spec = spec_with("finetune: {mode: lora, layers: 20}")
+    network = network_of(splits)
+    notes = finetune.freeze(network, tasks.make(spec), splits)
+    assert "0 of 0 channels" in notes[0] and network.head.weight.requires_grad
+
+
 def test_channels_that_move_the_loss_are_chosen(splits: Splits) -> None:
     """A layer whose output half of the next one does not look at: those channels are worth nothing."""
     network = network_of(splits)
@@ -196,6 +203,20 @@ def test_channels_that_move_the_loss_are_chosen(splits: Splits) -> None:
     rows = lowrank.chosen(network, [network.features[0]], splits.train, feeder, loss, limit_bytes=4 * 27 + 26)
     assert len(rows[0]) == 4 and (rows[0] % 2 == 1).all()
     assert [each.tolist() for each in lowrank.chosen(network, [network.features[0]], splits.train, feeder, loss, 26)] == [[]]
+
+
+def test_an_autoencoders_channels_are_chosen_by_what_it_learns_not_by_what_it_gives_back() -> None:
+    task = tasks.make(parse(test_anomaly_detection.SPEC))
+    data = task.load((), test_anomaly_detection.pumps(120, 6))
+    network = task.network(task.spec.student, data)
+    low = [each for each in network.modules() if isinstance(each, lowrank.LAYERS)][:-1]
+    found = []
+    for share in (1.0, -2.0):
+        network.balance.share.fill_(share)
+        rows = lowrank.chosen(network, low, data.train, task.feeder(data), task.loss(data), limit_bytes=600)
+        found.append([each.tolist() for each in rows])
+        assert float(network.balance.share) == share
+    assert found[0] == found[1]
 
 
 def test_a_file_made_with_the_champions_scales_differs_only_where_it_was_trained(splits: Splits, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cloud_hub.app.hubctl.imports.piece import Piece, Refusals
 
 MAX_BYTES = 64 << 30  # of 'images', unpacked: a hundred times a large data set of small pictures
 MAX_PICTURE_BYTES = 100 << 20  # of one of them
+MAX_PICTURES = 10_000_000  # each has a label in memory, though it may be of one pixel
 MAX_COLUMN_BYTES = 1 << 30  # of 'labels' and the others, which are held whole
 _COLUMNS = ("labels", "source", "split")
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a bound
@@ -97,12 +98,14 @@ class ArraySource:
     def _check(self) -> None:
         images = self._images
         shape, plain = images.shape, images.dtype == np.uint8 and len(images.shape) in (3, 4)
-        if not plain or shape[3:] not in ((), (3,)) or images.size_bytes == 0:
+        if not plain or shape[3:] not in ((), (3,)) or min(shape) < 1:
             raise refused(f"{self._path}: 'images' must be uint8 (N, H, W) or (N, H, W, 3), got {images.dtype} {shape}")
         if images.by_column:
             raise refused(f"{self._path}: 'images' must be in C order: save numpy.ascontiguousarray of it")
         _bounded(self._path, "one of 'images'", math.prod(shape[1:]), MAX_PICTURE_BYTES)
         _bounded(self._path, "'images'", images.size_bytes, MAX_BYTES)
+        if len(self) > MAX_PICTURES:
+            raise refused(f"{self._path}: {len(self)} 'images' are more than {MAX_PICTURES}: import them in parts")
 
     def _column(self, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         header = _read_header(archive, name)
@@ -124,10 +127,9 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> _Header:
 def _header_of(file: IO[bytes]) -> _Header:
     """``file`` then stands at the first value. Raises ValueError."""
     version = npy.read_magic(file)  # type: ignore[no-untyped-call]
-    if version not in ((1, 0), (2, 0)):
+    if version != (1, 0):  # the headers of others may have gigabytes; plain arrays are never written so
         raise ValueError(f"an array of format {version[0]}.{version[1]}")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, by_column, dtype = read(file)  # type: ignore[no-untyped-call]
+    shape, by_column, dtype = npy.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
     if dtype.hasobject:
         raise ValueError("an array holds Python objects")
     return _Header(shape=shape, by_column=by_column, dtype=dtype)

@@ -3,6 +3,7 @@
 import pytest
 from torch import nn
 
+from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import parse
 from cloud_hub.pipeline.tasks.anomaly_detection import network as autoencoder
 from cloud_hub.pipeline.tasks.forecasting import network as forecaster
@@ -33,3 +34,11 @@ def test_what_a_specification_says_of_dropout_reaches_the_network(task: str) -> 
     spec = parse(f"name: m\ndata: {{dataset: d}}\ntrain: {{dropout: 0.37}}\ntask: {task}\n")
     layers = NETWORKS[task](spec.student).modules()
     assert any(isinstance(layer, nn.Dropout) and layer.p == 0.37 for layer in layers)
+
+
+@pytest.mark.parametrize("said", ["", "train: {dropout: 0.1}\n"])
+def test_a_dropout_that_another_one_overrides_is_not_searched_for(said: str) -> None:
+    space = {"student.dropout": (0.0, 0.3), **({} if said else {"train.dropout": (0.0, 0.3)})}
+    ends = ", ".join(f"{key}: {{low: {low}, high: {high}}}" for key, (low, high) in space.items())
+    with pytest.raises(Invalid, match=r"tuning\.space\.student\.dropout"):
+        parse(f"name: m\ndata: {{dataset: d}}\n{said}tuning: {{trials: 2, space: {{{ends}}}}}\n")
