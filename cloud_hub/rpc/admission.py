@@ -216,7 +216,7 @@ def check(path: str, rule: Rule, who: Principal, needs: str) -> None:
 
 def _settle(calls: Iterable[Open], answers: dict[Proof, Answer], now: float) -> None:
     for call in calls:
-        answer = answers.get(call.proof) if call.proof is not None else None
+        answer = answers.get(call.proof) if call.proof is not None and not call.rule.on_itself else None
         if isinstance(answer, Unwelcome):
             call.end(answer, now)
         elif answer is not None:

@@ -16,6 +16,7 @@ class Rule:
     roles: frozenset[Role]
     changes: bool = False  # it changes something a person decides: it stands in the audit log, whatever comes of it
     hub_wide: bool = False  # it is about all tenants: only for users of the default tenant, who run the hub
+    on_itself: bool = False  # its caller may lose by it what it was admitted by, and is told the outcome all the same
     limit_s: float = _SHORT_S  # the server ends the call half a second after this at most, whatever deadline the client set
 
 
@@ -32,8 +33,8 @@ def _reads(roles: frozenset[Role] = _ANY_USER, limit_s: float = _SHORT_S, *, hub
     return Rule(roles=roles, limit_s=limit_s, hub_wide=hub_wide)
 
 
-def _changes(roles: frozenset[Role], limit_s: float = _SHORT_S, *, hub_wide: bool = False) -> Rule:
-    return Rule(roles=roles, changes=True, limit_s=limit_s, hub_wide=hub_wide)
+def _changes(roles: frozenset[Role], limit_s: float = _SHORT_S, *, hub_wide: bool = False, on_itself: bool = False) -> Rule:
+    return Rule(roles=roles, changes=True, limit_s=limit_s, hub_wide=hub_wide, on_itself=on_itself)
 
 
 POLICY: Mapping[str, Rule] = {
@@ -51,9 +52,9 @@ POLICY: Mapping[str, Rule] = {
     "/tideline.v1.Admin/ListAudit": _reads(_ADMIN),
     "/tideline.v1.Admin/ListTokens": _reads(),  # of others: admins only
     "/tideline.v1.Admin/ListUsers": _reads(_ADMIN),
-    "/tideline.v1.Admin/RevokeCertificates": _changes(_ADMIN),
-    "/tideline.v1.Admin/RevokeToken": _changes(_ANY_USER),  # of others: admins only
-    "/tideline.v1.Admin/UpdateUser": _changes(_ADMIN),
+    "/tideline.v1.Admin/RevokeCertificates": _changes(_ADMIN, on_itself=True),
+    "/tideline.v1.Admin/RevokeToken": _changes(_ANY_USER, on_itself=True),  # of others: admins only
+    "/tideline.v1.Admin/UpdateUser": _changes(_ADMIN, on_itself=True),
     "/tideline.v1.Admin/VerifyAudit": _reads(_ADMIN, _LONG_S),
     "/tideline.v1.Admin/WhoAmI": _reads(),
     "/tideline.v1.Alerts/AckAlert": _changes(_OPERATOR),

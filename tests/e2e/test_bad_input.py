@@ -223,9 +223,13 @@ def test_nonsense_from_the_hub_costs_the_agent_nothing_but_its_epoch(system: Sys
         client.close()
         wait_for(lambda: len(camera.logged("message from the hub is malformed, ignored")) >= refused + 8, "eight refusals")
     system.goes_on(CAM)
-    assert _epoch(system) != forged[0].epoch, "a mark that it never earned: it leaves that epoch to whoever did"
-    told = [event.kind for event in system.services.telemetry.events(ADMIN, id)]
-    assert told.count("spool.foreign_mark") == 1
+    wait_for(lambda: _epoch(system) != forged[0].epoch, "it leaves the epoch of a mark that it never earned to whoever did")
+
+    def foreign_marks() -> int:
+        return [event.kind for event in system.services.telemetry.events(ADMIN, id)].count("spool.foreign_mark")
+
+    wait_for(foreign_marks, "the event of it")
+    assert foreign_marks() == 1
     assert system.runs(CAM) == 1
     assert alive(camera)
 

@@ -1,10 +1,11 @@
-"""Whoever is no longer welcome is gone within a second, from calls that say nothing as well."""
+"""Whoever is no longer welcome is gone soon, from calls that say nothing as well."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -17,7 +18,16 @@ from cloud_hub.store import certificates, fleet, tokens, users
 from cloud_hub.store.database import Database
 from cloud_hub.trust.authority import Issued
 from edge_agent.core.clock import SystemClock
-from protos.v1 import alerts_pb2, alerts_pb2_grpc, artifacts_pb2, artifacts_pb2_grpc, fleet_pb2, fleet_pb2_grpc
+from protos.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    alerts_pb2,
+    alerts_pb2_grpc,
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    fleet_pb2,
+    fleet_pb2_grpc,
+)
 from tests.e2e.system import wait_for
 from tests.hub.rpc.running import ADMIN, RunningHub
 from tests.hub.rpc.test_server import DEADLINE_S
@@ -75,6 +85,24 @@ def test_a_user_whose_certificates_are_revoked_is_cut_off(hub: RunningHub) -> No
         assert "revoked" in details
         with pytest.raises(grpc.RpcError) as again:
             health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+        assert again.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_who_revokes_itself_is_told_that_it_did(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    revoke = hub.services.users.revoke_certificates
+
+    def until_others_are_cut_off(*given: Any) -> int:
+        revoked = revoke(*given)
+        time.sleep(2 * admission.SWEEP_S)
+        return revoked
+
+    monkeypatch.setattr(hub.services.users, "revoke_certificates", until_others_are_cut_off)
+    with hub.channel(user(hub, "itself", Role.ADMIN)) as channel:
+        stub = admin_pb2_grpc.AdminStub(channel)
+        request = admin_pb2.RevokeCertificatesRequest(name="itself", reason="lost")
+        assert stub.RevokeCertificates(request, timeout=DEADLINE_S).revoked == 1
+        with pytest.raises(grpc.RpcError) as again:
+            stub.RevokeCertificates(request, timeout=DEADLINE_S)
         assert again.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 

@@ -30,6 +30,7 @@ preprocess: {buckets: 1024}
 teacher: {hidden: 16, epochs: 5}
 student: {hidden: 8, epochs: 6}
 train: {lr: 0.01}
+gate: {min_speedup: 0}
 """
 _FAULTS = ("pump leaks", "motor overheats", "valve stuck", "sensor dead")
 _OTHERS = ("please order paper", "meeting moved", "new key wanted", "lunch at noon", "invoice paid")
