@@ -89,6 +89,6 @@ class Settings:
     def whole(self, place: Path) -> Setting | None:
         try:
             text = (place / "package").read_bytes()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: zeros, which a write that was not synced leaves, are no name
             return None
         return next((setting for setting in self._made[1:] if setting.text == text), None)
