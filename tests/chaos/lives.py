@@ -84,6 +84,8 @@ class Lives:
 
     def _ask_or_not(self) -> None:
         chance, component = self._dice.random(), self._dice.choice(COMPONENTS)
+        if len(self._catalog.versions) == 1:
+            component = Component.MODEL  # what a device was equipped with is in no repository: it cannot be asked for
         if self._pending and chance < CALLED_OFF:
             self.counts.called_off += 1
             self._hub.call_off(self._name)

@@ -97,9 +97,10 @@ class Victim(Agent):
         while time.monotonic() < deadline:
             if condition():
                 return True
-            if self.ended_with == RESTART:  # as its service does
+            ended = self.ended_with
+            if ended == RESTART:  # as its service does
                 self._begin()
-            elif not self.alive:
+            elif ended is not None:
                 return bool(condition())
             time.sleep(LOOK_S)
         return bool(condition())
