@@ -1,7 +1,6 @@
 """What the demo asks of the hub, all of it through ``hubctl``; and following a job and a rollout to their end."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +93,7 @@ class Hub:
         self._follow_rollout(rollouts[0]["id"])  # type: ignore[index]
 
     def _follow_rollout(self, rollout_id: str) -> None:
-        told: Counter[str] = Counter()
+        told: set[str] = set()
         started = time.monotonic()
         while True:
             self.programs.check()
@@ -103,8 +102,8 @@ class Hub:
                 line = (
                     f"wave {device['wave']}  {device['device_id']}: {device['state']} ({device['target']}) {device['reason']}"
                 )
-                if device["state"] in ("committed", "rolled_back", "failed") and not told[line]:
-                    told[line] += 1
+                if device["state"] in ("committed", "rolled_back", "failed") and line not in told:
+                    told.add(line)
                     self.timeline.say("rollout", line.rstrip())
             if rollout["state"] not in ("running", "paused"):
                 break
