@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+from edge_agent.app.cli import RESTART
 from edge_agent.update.record import Component
 from protos.contract.twin import PackageKind, ReportedTwin
 from protos.contract.update import FINAL, UpdateState
@@ -174,7 +175,7 @@ class Lives:
 
     def _die(self) -> None:
         victim, counts = self._victim, self.counts
-        if victim.ended_with not in (None, -9):
+        if victim.ended_with not in (None, -9, RESTART):  # RESTART: since the last look, and nobody starts it again now
             self.findings.add("died", f"with {victim.ended_with}: {victim.last_words()}")
         lost = victim.dies(self._dice if self._dice.random() < 0.5 else None)
         self.findings.kills += 1

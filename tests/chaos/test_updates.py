@@ -1,5 +1,6 @@
 """The fast profile: a hundred deaths in the middle of updates, and two agents that must not pass."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 def test_a_hundred_kills_and_power_cuts_brick_nothing_mix_nothing_and_lose_nothing(hub: Hub, tmp_path: Path) -> None:
     outcome = run(tmp_path, hub, kills=KILLS, seed=SEED, name="ours")
     found = outcome.as_json()
-    assert outcome.good, outcome.findings.wrong
+    assert outcome.good, json.dumps(found)  # a text: pytest cuts other things short
     assert outcome.findings.kills >= KILLS and outcome.counts.cuts_that_took_something >= KILLS // 10, found
     assert outcome.counts.boots >= KILLS // 2, found
     for component in ("model", "config"):
