@@ -187,8 +187,8 @@ def test_nonsense_from_a_device_is_quarantined_and_costs_nobody_anything(
         hostile.publish(topic, payload, wait=False)
     hostile.publish(topics.telemetry(TENANT, HOSTILE, Lane.NORMAL), codec.encode_batch(GOOD))
     wait_for(lambda: system.stored(HOSTILE) == GOOD.records, "the good batch behind all that")
-    assert time.monotonic() - started < 5
-    assert system.goes_on(CAM) < 5
+    assert time.monotonic() - started < 30
+    assert system.goes_on(CAM) < 30
     assert quarantined() == before + len(sent)
     shown = system.hubctl("telemetry", "quarantine", "list", "--limit", 1000)
     assert {topic for topic, _ in sent} <= {row["topic"] for row in shown}
@@ -202,7 +202,7 @@ def test_a_packet_beyond_the_limit_costs_only_its_sender(system: System, camera:
     client.publish(topics.telemetry(TENANT, DeviceId("cam-huge"), Lane.NORMAL), bytes(3 << 20), wait=False)
     assert client.ended.wait(20)
     client.close()
-    assert system.goes_on(CAM) < 5
+    assert system.goes_on(CAM) < 30
     assert alive(camera)
 
 

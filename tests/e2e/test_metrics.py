@@ -252,7 +252,7 @@ def test_clients_that_say_nothing_disturb_nobody(system: System, camera: Agent) 
         for port in (hub_port(system), agent_port(camera)):
             for _ in range(3 * MAX_CONNECTIONS):
                 held.enter_context(socket.create_connection(("127.0.0.1", port), 10))
-        assert system.goes_on(CAM) < 5
+        assert system.goes_on(CAM) < 30
         wait_for(lambda: _answers(hub_port(system)), "an answer, once their time is over")
 
 

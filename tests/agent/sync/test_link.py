@@ -367,7 +367,7 @@ def test_a_link_without_a_broker_closes_at_once(tmp_path: Path, authority: Autho
         link.publish_telemetry(Lane.NORMAL, b"x")
     started = time.monotonic()
     link.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_keys_that_do_not_fit_are_named(tmp_path: Path, authority: Authority) -> None:
