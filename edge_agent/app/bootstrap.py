@@ -41,7 +41,7 @@ from edge_agent.infer.process import Process
 from edge_agent.sense.sources import open_source
 from edge_agent.spool.sqlite import SqliteSpool
 from edge_agent.update import interlocks
-from edge_agent.update.overlay import Overlay
+from edge_agent.update.overlay import Overlay, check_open
 from edge_agent.update.slots import Slots
 from protos.contract.telemetry import Lane
 from protos.contract.twin import DesiredTwin
@@ -99,6 +99,7 @@ def run(origin: Origin, *, max_frames: int | None, blank: Process | None = None)
 def usable(config: AgentConfig) -> None:
     """Raises ConfigError for what can be told without opening or connecting anything."""
     _check_level(config)
+    check_open(config)
     _specs(config.streams)
     open_source(config.source, SystemClock()).close()
     interlocks.of(config.update, SystemClock())

@@ -19,8 +19,17 @@ class Fetchers:
         self._made: list[Fetcher] = []
         self._decoding = threading.Lock()
 
-    def new(self, unrunnable: Callable[[Manifest], str], *, kept_bytes: Callable[[], int] = lambda: 0) -> Fetcher:
-        """Another one, since each is cut by itself; ``kept_bytes`` of the disk are not for it."""
+    def new(
+        self,
+        unrunnable: Callable[[Manifest], str],
+        *,
+        kept_bytes: Callable[[], int] = lambda: 0,
+        reserve_bytes: int | None = None,
+    ) -> Fetcher:
+        """Another one, since each is cut by itself.
+
+        ``kept_bytes`` of the disk are not for it. ``reserve_bytes``: what it leaves free; None: what is configured.
+        """
 
         def free_bytes(folder: Path) -> int:
             others = sum(each.owed_bytes for each in self._made if each is not made)
@@ -30,7 +39,7 @@ class Fetchers:
             self._connect,
             unrunnable=unrunnable,
             free_bytes=free_bytes,
-            reserve_bytes=self._config.disk_reserve_bytes,
+            reserve_bytes=self._config.disk_reserve_bytes if reserve_bytes is None else reserve_bytes,
             delta_memory_bytes=self._config.delta_memory_bytes,
             decoding=self._decoding,
         )

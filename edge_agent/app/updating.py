@@ -108,8 +108,9 @@ def _installers(given: Given) -> list[Installer]:
         again=given.again,
         fetcher=fetcher,
     )
+    small = given.fetchers.new(given.runner.unrunnable, reserve_bytes=0)  # the reserve may be what it is to mend
     check = ("--config", str(given.config_path.absolute())) if given.config_path is not None else ()
-    overlay = ConfigInstaller(given.overlay, fetcher(), packages.trial(means), check)
+    overlay = ConfigInstaller(given.overlay, small, packages.trial(means), check)
     return [model, overlay, *packages.installers(means)]
 
 

@@ -47,8 +47,9 @@ class UpdateEngine:
             for component in Component
         ]
         self._backoff = around.backoff()
-        self._lock = threading.Lock()  # over _offer
+        self._lock = threading.Lock()  # over the two below
         self._offer: DesiredTwin | None = None
+        self._wish: DesiredTwin | None = None  # the newest that has come, taken or not
         self._wake = threading.Event()
         self._stopped = False
         self._standing = Standing()
@@ -60,6 +61,8 @@ class UpdateEngine:
     def offer(self, twin: DesiredTwin) -> None:
         """Take a desired twin; returns at once. An older one, or the same again, is ignored."""
         with self._lock:
+            if self._wish is None or twin.generation > self._wish.generation:
+                self._wish = twin
             newest = max(self._standing.generation, self._offer.generation if self._offer else 0)
             if twin.generation <= newest:
                 return
@@ -114,6 +117,7 @@ class UpdateEngine:
         try:
             self._take_offer()
             pause = self._step_lines()
+            self._offer_again()
             self._publish()
             if self._ending:
                 return IDLE_S
@@ -173,6 +177,12 @@ class UpdateEngine:
             if self._offer is offer:
                 self._offer = None
         self._publish()
+
+    def _offer_again(self) -> None:
+        """A line has found damage and forgotten that what the hub desires was taken: the hub does not send it twice."""
+        with self._lock:
+            if self._offer is None and self._wish is not None and self._wish.generation > self._journal.generation():
+                self._offer = self._wish
 
     def _step_lines(self) -> float:
         """Each line that is due has its turn; while one is on trial, it alone, and whose download has ended."""

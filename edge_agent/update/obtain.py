@@ -29,7 +29,7 @@ DELTA, DECODED, FROM_WEB = ".delta", ".undelta", ".web"  # what a try leaves bes
 _STANDSTILLS = 2  # tries of one source in a row without a byte, before the next one is tried
 _BAD_CHUNKS = 3  # that one download gets over
 _LOOK_S = 0.5  # between looks whether one that waits for its turn to decode was called off
-_REMEMBERED = 64  # deltas that were of no use
+_REMEMBERED = 64  # deltas that were of no use, and sources that stood still
 
 
 class Obtainer:
@@ -45,8 +45,8 @@ class Obtainer:
     ) -> None:
         """``delta_memory_bytes``: what decoding may take, while ``decoding`` is held; 0: no deltas."""
         self._free_bytes, self._reserve_bytes, self._memory_bytes = free_bytes, reserve_bytes, delta_memory_bytes
-        self._undelta, self._decoding = Undelta(), decoding or threading.Lock()
         self._called_off = threading.Event()
+        self._undelta, self._decoding = Undelta(self._called_off.is_set), decoding or threading.Lock()
         self._useless: dict[Digest, None] = {}  # deltas, oldest first
         self._standstills: dict[tuple[Digest, str], int] = {}  # by what is downloaded and the URL, without its query
 
@@ -153,9 +153,14 @@ class Obtainer:
     def _whole(self, hub: Hub, blob: Blob, path: Path, chunks: Chunks | None, urls: Sequence[str]) -> None:
         # Without chunks nothing of a part can be told right from wrong: each source resumes only what came from itself.
         from_web = path if chunks is not None else path.with_name(path.name + FROM_WEB)
+        by_hub = bool(urls) and from_web != path and _there(path) > _there(from_web)  # so far: it goes on by the same way
+        if by_hub and self._downloaded(hub, blob, path, None, "") and self._kept(path, blob, path, "the hub"):
+            return
         for url in urls:
             if self._downloaded(hub, blob, from_web, chunks, url) and self._kept(from_web, blob, path, "the web"):
                 return
+        if from_web != path and self._free_bytes(path.parent) < blob.size_bytes - _there(path) + self._reserve_bytes:
+            _part(from_web).unlink(missing_ok=True)  # it was counted as room that this download has
         for left in reversed(range(_BAD_CHUNKS)):
             try:
                 hub.download(blob, path, chunks=chunks)
@@ -176,7 +181,9 @@ class Obtainer:
             hub.download(blob, path, chunks=chunks, url=url)
         except (LinkDown, TooSlow) as error:
             stands = _there(path) <= before
-            self._standstills[source] = self._standstills.get(source, 0) + 1 if stands else 0
+            self._standstills[source] = self._standstills.pop(source, 0) + 1 if stands else 0
+            while len(self._standstills) > _REMEMBERED:
+                del self._standstills[next(iter(self._standstills))]
             if self._standstills[source] < _STANDSTILLS and not (url and stands):
                 raise
             log.info("source given up", extra={"blob": blob.digest, "url": source[1], "reason": str(error)})
@@ -215,9 +222,13 @@ def _tidy(path: Path) -> None:
         path.with_name(path.name + beside).unlink(missing_ok=True)
 
 
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def _there(path: Path) -> int:
     """Bytes of a download that is not whole yet."""
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     return part.stat().st_size if part.exists() else 0
 
 

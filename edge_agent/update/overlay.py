@@ -7,6 +7,7 @@ configuration is used, and what cannot be used is given up here, not by the engi
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,14 @@ log = logging.getLogger(__name__)
 FOLDER = "config"  # of the data directory
 MAX_BYTES = 256 << 10
 _MAX_REASON = 400
+_OPEN = (  # section, key, least, most: beyond these no download ends well, or the hub is not looked for again
+    ("update", "max_attempts", 1, math.inf),
+    ("update", "fetch_timeout_s", 1, math.inf),
+    ("update", "rate_window_s", 1, math.inf),
+    ("sync", "keepalive_s", 1, 65535),
+    ("sync", "backoff_min_s", 0.01, 86400),
+    ("sync", "backoff_max_s", 0.1, 86400),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +41,13 @@ class Fall:
     digest: str
     reason: str
     damaged: bool = False  # it was good, and its bytes are no more those that were fetched
+
+
+def check_open(config: AgentConfig) -> None:
+    """Raises ConfigError: with it the agent could take nothing more from the hub, nor what would mend that."""
+    for section, key, least, most in _OPEN:
+        if not least <= (value := getattr(getattr(config, section), key)) <= most:
+            raise ConfigError(f"'{section}.{key}' must be in {least:g}..{most:g}, got {value:g}: no other update would come")
 
 
 class Overlay:

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge_agent.core import delta as decoder
@@ -27,7 +27,9 @@ _LAST_WORDS = 300  # characters
 class Undelta:
     """One at a time; ``kill`` is for any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, called_off: Callable[[], bool] = lambda: False) -> None:
+        """``called_off``: a ``kill`` came before there was anything to end."""
+        self._called_off = called_off
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
@@ -65,6 +67,8 @@ class Undelta:
             raise Corrupt(f"no process to decode the delta in: {error}") from error
         with self._lock:
             self._child, self._killed = child, False
+        if self._called_off():
+            self.kill()
         try:
             _, words = child.communicate(timeout=limits[3])
         except subprocess.TimeoutExpired:

@@ -67,7 +67,8 @@ class BundleInstaller(ShelvedInstaller):
         fallen = launch.read(self._app.fallen)
         reason = str(fallen.get("reason", "the launcher gave it up"))[:MAX_WORDS]
         if trial is None:
-            self._damaged = bool(fallen) and self._has_good(str(fallen.get("digest", "")))
+            digest = str(fallen.get("digest", ""))  # empty: it is the record beside the bundle that cannot be read
+            self._damaged = bool(fallen) and (not digest or self._has_good(digest))
             with contextlib.suppress(OSError):
                 self._forget_fall()
             return reason if self._damaged else ""

@@ -33,9 +33,9 @@ class ConfigInstaller(ShelvedInstaller):
         if fall is None:
             return ""
         if trial is None:
-            self._damaged = fall.damaged
+            self._damaged = fall.damaged or not fall.digest  # without a digest it is the record beside it that cannot be read
             self._overlay.forget()
-            return "" if fall.damaged else fall.reason
+            return "" if self._damaged else fall.reason
         return fall.reason if fall.digest in ("", package_of(trial).digest) else ""
 
     # -- in the order of an update ----------------------------------------------------------------------------------------

@@ -102,7 +102,9 @@ class FirmwareInstaller:
             return left_s
         attempt, standing, image = self._load().attempt, self._board.if_up(), self._booted_image()
         if attempt is not None and standing is not None and standing.booted != attempt.origin:
-            self._again(Effect.REBOOT)  # it was taken back, and something came between that and the new start
+            # It was taken back. Where the one before it starts no more, the board would come back here again and again.
+            if standing.primary != standing.booted:
+                self._again(Effect.REBOOT)  # something came between that and the new start
             return IDLE_S
         if image is not None and not image.good:
             return AGAIN_S  # its trial decides

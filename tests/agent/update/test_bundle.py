@@ -196,10 +196,11 @@ def test_rolling_back_before_the_new_start_needs_none(board: Board, tmp_path: Pa
     assert board.restart().place == NONE
 
 
-def test_what_was_committed_is_fetched_again_where_it_was_damaged(board: Board, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["package", "package.json"])
+def test_what_was_committed_is_fetched_again_where_it_was_damaged(board: Board, tmp_path: Path, file: str) -> None:
     first = board.commit(bundle(tmp_path, "one"))
     second = board.commit(bundle(tmp_path, "two"), "2")
-    board.app.bundle(second.place).write_bytes(b"rot")
+    board.app.bundle(second.place).with_name(file).write_bytes(b"rot")
     assert board.restart().place == first.place
     assert "not those that were installed" in board.installer.boot(None, suspect=False)
     assert [board.installer.damaged() for _ in range(2)] == [True, False]

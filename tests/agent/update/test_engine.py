@@ -632,6 +632,20 @@ def test_a_damaged_current_slot_falls_back_to_the_other_and_is_fetched_again(equ
     assert equipped.runner.running == TWO.model
 
 
+def test_damage_found_while_the_agent_runs_is_mended_without_another_word_of_the_hub(equipped: Device) -> None:
+    """The broker sends what it retains once for each connection."""
+    equipped.install(TWO, 2)
+    current = equipped.slots.current()
+    assert current is not None
+    current.model.write_bytes(b"rotten")
+    equipped.restart(suspect=True)  # the model is looked at later
+    equipped.engine.offer(TWO.desired(2))  # it was taken before
+    equipped.clock.advance(HELD_BACK_S)
+    equipped.settle()
+    assert (equipped.journal.generation(), equipped.state) == (2, S.COMMITTED)
+    assert equipped.runner.running == TWO.model
+
+
 def test_a_damaged_only_slot_leaves_no_model_until_it_is_fetched_again(equipped: Device) -> None:
     current = equipped.slots.current()
     assert current is not None

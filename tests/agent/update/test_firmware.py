@@ -307,6 +307,19 @@ def test_a_board_that_was_not_started_anew_after_the_image_was_taken_back_is_so_
     assert device.asked == [Effect.REBOOT], "once"
 
 
+def test_a_board_whose_image_before_does_not_start_any_more_is_not_started_anew_for_ever(device: Device) -> None:
+    update = device.installed("2.0")
+    device.reboot()
+    device.installer.activate(update)
+    assert device.installer.roll_back(update) is Effect.REBOOT
+    device.board.set(left={"rootfs.0": 1, "rootfs.1": ATTEMPTS})  # a boot loader without any slot left begins to count again
+    assert device.reboot("factory") == "rootfs.1"
+    assert device.installer.boot(None, suspect=False) == ""
+    device.clock.advance(SETTLE_S)
+    device.installer.tend()
+    assert device.asked == [] and "status mark-good" not in device.board.load()["calls"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"slots": 1, "attempt": 2}', "[" * 100_000])
 def test_a_damaged_record_is_a_board_of_which_nothing_is_known(device: Device, content: str) -> None:
     device.committed("2.0")

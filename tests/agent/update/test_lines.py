@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.app.bootstrap import usable
 from edge_agent.core.config import AgentConfig, UpdateConfig, load
-from edge_agent.core.errors import BadPackage, DiskFull, LinkDown, TooSlow
+from edge_agent.core.errors import BadPackage, ConfigError, DiskFull, LinkDown, TooSlow
 from edge_agent.core.model import Happening
 from edge_agent.update.components.config import ConfigInstaller
 from edge_agent.update.components.trial import Trial
@@ -18,7 +19,7 @@ from edge_agent.update.floors import Release as ReleaseNumber
 from edge_agent.update.installer import Permit
 from edge_agent.update.interlocks import HubsTime, LockFiles
 from edge_agent.update.line import LOOK_S, SAVE_S
-from edge_agent.update.overlay import Overlay
+from edge_agent.update.overlay import Overlay, check_open
 from edge_agent.update.probation import Ruling, Verdict, Vitals
 from edge_agent.update.record import Component, Effect, Found, Update
 from edge_agent.update.shelf import Shelf, ShelfRecord
@@ -695,6 +696,15 @@ def test_a_configuration_that_lost_its_journal_is_known_again(tmp_path: Path) ->
     assert device.engine.standing.generation == 4
 
 
+@pytest.mark.parametrize("file", ["package", "package.json"])
+def test_a_committed_configuration_that_rots_is_fetched_again(tmp_path: Path, file: str) -> None:
+    shelved(tmp_path, good=True).slot("a").file.with_name(file).write_bytes(b"rot")
+    overlay, settings = begun(tmp_path)
+    trial = Trial(idle=lambda: "", connected=lambda: True, config=CONFIG, note=tmp_path / "note")
+    installer = ConfigInstaller(overlay, Fetches({}).as_fetcher(), trial, ())
+    assert (settings.log_level, installer.boot(None, suspect=False), installer.damaged()) == ("INFO", "", True)
+
+
 def test_each_start_on_trial_is_counted_before_the_configuration_is_used(tmp_path: Path) -> None:
     shelf = shelved(tmp_path, good=False)
     for _ in range(AgentConfig().update.max_attempts):
@@ -737,3 +747,22 @@ def test_a_damaged_configuration_leaves_the_devices_own(tmp_path: Path, damage: 
     fall = overlay.fall()
     assert (settings.log_level, overlay.running, shelf.current()) == ("INFO", None, None)
     assert fall is not None and "instead of" in fall.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "update: {max_attempts: 0}",
+        "update: {fetch_timeout_s: .nan}",
+        "update: {rate_window_s: 0}",
+        "sync: {keepalive_s: 0}",
+        "sync: {backoff_min_s: 1.0e+9}",
+        "sync: {backoff_max_s: .inf}",
+    ],
+)
+def test_settings_after_which_no_other_would_come_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sent").write_text(text)
+    with pytest.raises(ConfigError, match=text.partition("{")[2].partition(":")[0]):
+        usable(load(None, {}, overlay=tmp_path / "sent"))
+    (tmp_path / "sent").write_text("update: {max_attempts: 1}")
+    check_open(load(None, {}, overlay=tmp_path / "sent"))

@@ -1,10 +1,12 @@
 """One blob by the way that costs least, whatever becomes of the others."""
 
+import subprocess
 import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -192,6 +194,21 @@ def test_one_that_waits_for_another_to_be_decoded_can_be_called_off(hub: FakeHub
     assert whole(path)
 
 
+def test_decoding_is_called_off_while_its_process_is_being_made(
+    hub: FakeHub, path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(hub, PATCH)
+    it, begin = obtainer(), subprocess.Popen
+
+    def popen(*arguments: Any, **named: Any) -> Any:
+        it.cut()  # there is nothing yet that it could end
+        return begin(*arguments, **named)
+
+    monkeypatch.setattr("edge_agent.update.undelta.subprocess.Popen", popen)
+    with pytest.raises(LinkDown, match="called off"):
+        it.obtain(hub, BLOB, path, bases=[base])
+
+
 GARBAGE = {
     "no zstd": b"garbage" * 100,
     "cut short": PATCH[:-9],
@@ -315,6 +332,40 @@ def test_what_came_from_the_web_and_cannot_be_verified_is_not_mixed_with_the_hub
     assert path.read_bytes() == NEW
     assert hub.downloaded[-1] == (BLOB.digest, "")
     assert not path.with_name("model.bin.part").exists()
+
+
+def test_what_the_hub_has_begun_is_not_begun_again_by_a_web_that_comes_later(hub: FakeHub, path: Path) -> None:
+    by = obtainer()
+    fail(hub, BLOB.digest, "", LinkDown("cut"), LinkDown("away"), LinkDown("away"), came=b"")
+    hub.faults[(BLOB.digest, "")][0] = (LinkDown("cut"), NEW[:400_000])
+    with pytest.raises(LinkDown, match="cut"):
+        by.obtain(hub, BLOB, path)
+    on_web(hub)  # a copy has been made meanwhile
+    with pytest.raises(LinkDown, match="away"):
+        by.obtain(hub, BLOB, path)
+    by.obtain(hub, BLOB, path)  # twice without a byte: then the web
+    assert whole(path)
+    assert [url for _, url in hub.downloaded] == ["", "", "", WEB]
+
+
+def test_what_a_web_left_half_way_makes_room_for_the_hubs(hub: FakeHub, path: Path) -> None:
+    room = Room()
+    by = obtainer(room=room)
+    on_web(hub)
+    fail(hub, BLOB.digest, WEB, LinkDown("cut"), LinkDown("away"), Refused("gone"), came=b"")
+    hub.faults[(BLOB.digest, WEB)][0] = (LinkDown("cut"), NEW[:400_000])
+    left = path.with_name("model.bin.web.part")
+    with pytest.raises(LinkDown):
+        by.obtain(hub, BLOB, path)
+    fail(hub, BLOB.digest, "", LinkDown("cut"))
+    with pytest.raises(LinkDown):
+        by.obtain(hub, BLOB, path)
+    assert left.exists(), "there is room for both"
+    room.free = len(NEW) - 400_000 + 1000  # the whole less what is here, and the reserve
+    fail(hub, BLOB.digest, "", LinkDown("cut"))
+    with pytest.raises(LinkDown):
+        by.obtain(hub, BLOB, path)
+    assert not left.exists()
 
 
 def test_bad_chunks_are_fetched_again_a_few_times(hub: FakeHub, path: Path) -> None:
