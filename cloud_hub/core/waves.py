@@ -45,6 +45,7 @@ class Verdict:
 
 
 _WAIT = Verdict(step=Step.WAIT)
+_NOISE = 1e-9  # of a share times a number of devices: 0.29 * 100 is 28.999999999999996
 
 
 def judge(plan: RolloutPlan, waves: Sequence[WaveStanding], wave: int, now: datetime, *, forgiven: int = 0) -> Verdict:
@@ -77,7 +78,7 @@ def too_many(plan: RolloutPlan, waves: Sequence[WaveStanding], *, forgiven: int 
     fresh, executed = failed - forgiven, failed + sum(one.committed for one in waves)
     if failure.most is not None and fresh > failure.most:
         return f"{fresh} device{'s' if fresh > 1 else ''} failed, more than {failure.most}"
-    if failure.share is not None and executed >= failure.min_executed and fresh > failure.share * executed:
+    if failure.share is not None and executed >= failure.min_executed and fresh > failure.share * executed + _NOISE:
         return f"{fresh} of {executed} devices failed, more than {100 * failure.share:g} %"
     return ""
 
@@ -95,7 +96,7 @@ def share_out(plan: RolloutPlan, devices: Sequence[DeviceId], chosen: Sequence[C
         elif wave.rest:
             share = list(left)
         else:
-            size = wave.count if wave.count is not None else math.ceil((wave.percent or 0) * len(devices) / 100)
+            size = wave.count if wave.count is not None else _up((wave.percent or 0) * len(devices) / 100)
             share = list(left)[:size]
         for device in share:
             del left[device]
@@ -103,10 +104,15 @@ def share_out(plan: RolloutPlan, devices: Sequence[DeviceId], chosen: Sequence[C
     return shares
 
 
+def _up(devices: float) -> int:
+    """To whole ones."""
+    return math.ceil(devices - _NOISE)
+
+
 def _needed(success: Success, wave: WaveStanding, forgiven: int) -> int:
     """Devices that must commit where a share is asked for."""
     counted = wave.devices - min(forgiven, wave.failed)
-    return math.ceil((success.share or 0) * counted - 1e-9)  # 0.7 * 10 is 7, not 7.000000000000001
+    return _up((success.share or 0) * counted)
 
 
 def _through(success: Success, wave: WaveStanding, forgiven: int) -> bool:

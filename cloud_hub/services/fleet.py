@@ -102,7 +102,8 @@ class FleetService:
         begun = status.presence is Presence.ONLINE and last.boot_id not in (None, status.boot_id)
         if begun and last.presence is not Presence.STOPPED:
             detail = f"start {status.boot_id[:64]}, and no goodbye before it"
-            events.add_once(tx, tenant, device, Event(sequence=0, at=status.at, kind=RESTARTED, detail=detail))
+            event = Event(sequence=0, at=status.at, kind=RESTARTED, detail=detail)
+            events.add_once(tx, tenant, device, event, self._clock.now())
 
     def on_reported(self, tx: Tx, tenant: TenantId, device: DeviceId, twin: ReportedTwin) -> None:
         """Raises NotFound for a device that is not this tenant's, Invalid for a generation no hub can have given."""

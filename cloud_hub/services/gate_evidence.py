@@ -29,6 +29,7 @@ from protos.contract.telemetry import to_ms
 
 _CONTROL = "control"  # why a device keeps a frame that it drew by lot, before it looked at it
 _WORKER_LOST = "inference.worker_lost"
+_TRUSTED = timedelta(minutes=1)  # a clock that is not further off
 CRASHES = (_WORKER_LOST, "agent.fault", RESTARTED)
 
 
@@ -67,7 +68,9 @@ def crashes(tx: Tx, asked: Asked, seen: Mapping[DeviceId, Seen], now: datetime) 
         for side, (start, end) in asked.spans(member, now).items():
             start, end = max(start, known.enrolled_at or start), min(end, known.until(now))
             if end > start:
-                count = sum(times for at, times in happened.get(member.device, ()) if start <= at < end)
+                told = happened.get(member.device, ())
+                ahead = _ahead(known) if told else timedelta(0)
+                count = sum(times for at, times in told if start <= at - ahead < end)
                 found[side].append(Crashes(count=count, hours=(end - start).total_seconds() / 3600))
     return found
 
@@ -180,6 +183,15 @@ def _told(row: Mapping[str, Any], version: str, shift: float) -> Tally:
 
 def _own(device: DeviceId, good: int, bad: int, slot: int) -> Tally:
     return Tally(device=device, slot=slot, version="", attempts=good + bad, errors=bad)
+
+
+def _ahead(seen: Seen) -> timedelta:
+    """Of the device's clock before ours, as far as it is connected and that is more than the age of what it said last."""
+    if seen.heard_until is not None or seen.heard_at is None or seen.reported is None:
+        return timedelta(0)
+    clock = codec.decode_reported(seen.reported).at
+    ahead = (clock if seen.clock_at is None else max(clock, seen.clock_at)) - seen.heard_at
+    return ahead if abs(ahead) >= _TRUSTED else timedelta(0)
 
 
 def _times(kind: str, detail: str) -> int:

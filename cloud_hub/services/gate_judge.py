@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,7 +15,7 @@ from cloud_hub.core.model import Baseline
 from cloud_hub.core.tallies import MANY, Side, Tally
 from cloud_hub.services import gate_evidence as evidence
 from cloud_hub.services.gate_evidence import Asked
-from cloud_hub.services.gate_figures import Group, readings
+from cloud_hub.services.gate_figures import DEVICES, Group, readings
 from cloud_hub.services.gates import told
 from cloud_hub.services.versions import Versions
 from cloud_hub.store import gate_counts, gate_sources, registry
@@ -68,8 +67,8 @@ class GateJudge:
         with self._db.read() as tx:
             members = store.members(tx, gated.rollout)
             seen = gate_sources.seen(tx, [member.device for member in members])
-            known = gate_counts.counters(tx, gated.rollout)
-        gated = self._coarsen(self._compare_from(gated, members), members)
+            known, telling = gate_counts.counters(tx, gated.rollout), gate_counts.telling(tx, gated.rollout)
+        gated = self._coarsen(self._compare_from(gated, members), members, telling)
         self._count(gated, members, seen, known, now)
         if any(gate.versus == Versus.BEFORE for gate in rules.parse(gated.gates)):
             self._look_back(gated, members, seen)
@@ -95,12 +94,17 @@ class GateJudge:
                 readings = told(verdict)
                 store.put_verdict(tx, gated.rollout, outcome=verdict.outcome.value, committed=0, readings=readings, at=now)
 
-    def _coarsen(self, gated: Gated, members: Sequence[Member]) -> Gated:
-        sides = Counter(member.side for member in members if member.side is not None)
-        coarse = gated.coarse | {side for side, devices in sides.items() if devices >= MANY}
+    def _coarsen(self, gated: Gated, members: Sequence[Member], telling: Mapping[Side, Set[DeviceId]]) -> Gated:
+        """Who is told from the others needs no slots. A side that so few are left of that it does begins anew, in slots."""
+        on = {side: {member.device for member in members if member.side is side} for side in Side}
+        many = {side for side, devices in on.items() if len(devices) >= MANY} | gated.coarse
+        few = {side for side in many if 0 < len(telling.get(side, set()) & on[side]) < min(DEVICES, MANY)}
+        coarse = frozenset(many - few)
         if coarse != gated.coarse:
             with self._db.write() as tx:
                 store.put_coarse(tx, gated.rollout, coarse)
+                for side in gated.coarse - coarse:
+                    gate_counts.forget(tx, gated.rollout, side)
         return replace(gated, coarse=coarse)
 
     def _compare_from(self, gated: Gated, members: Sequence[Member]) -> Gated:

@@ -72,6 +72,10 @@ class Course:
                 if rollout.state is RolloutState.PAUSED and rollout.breached:
                     return False  # it has been told, and waits for a person
                 return self._breach(tx, tenant, rollout, verdict.reason, now)
+            if _needs_nobody(rollout):
+                store.put_state(tx, id, RolloutState.RUNNING, "", now)
+                self._enter(tx, rollout, rollout.wave, now)
+                continue
             if rollout.state is not RolloutState.RUNNING:
                 return False
             self._mark_soak(tx, rollout, verdict.step, now)
@@ -108,7 +112,7 @@ class Course:
         if verdict.step is Step.BREACH:
             return rollout.state is RolloutState.PAUSED and rollout.breached
         if rollout.state is not RolloutState.RUNNING:
-            return True
+            return not _needs_nobody(rollout)
         if verdict.step is Step.WAIT:
             return since is None and not self._limit(tx, rollout, now)
         return verdict.step is Step.SOAK and since is not None
@@ -237,6 +241,11 @@ class Course:
 def _chosen(tx: Tx, tenant: TenantId, wave: Wave) -> frozenset[DeviceId]:
     """Whom its selector names; empty where it has none."""
     return frozenset(fleet_store.matching_ids(tx, tenant, wave.selector)) if wave.selector is not None else frozenset()
+
+
+def _needs_nobody(rollout: Rollout) -> bool:
+    """It waits for approval of a wave that all devices have left."""
+    return rollout.state is RolloutState.AWAITING_APPROVAL and not rollout.standings[rollout.wave].devices
 
 
 def found(tx: Tx, id: str) -> tuple[TenantId, Rollout]:

@@ -246,7 +246,7 @@ class TelemetryService:
             kind="telemetry.cloned",
             detail=f"different records came for {span}: two devices use one identity",
         )
-        event_store.add_once(tx, message.tenant, message.device, event)
+        event_store.add_once(tx, message.tenant, message.device, event, message.received_at)
         log.error("cloned device", extra={"device": message.device, "epoch": batch.epoch, "sequence": batch.first_sequence})
         return Landed(refused=event.detail)
 

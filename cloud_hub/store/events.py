@@ -1,6 +1,7 @@
 """What happened on devices besides inference, as they say it or as the hub notices it."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, exists, func, select
 
@@ -19,10 +20,10 @@ device_events = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("detail", Text, nullable=False),
-    Column("received_ms", BigInteger),  # null: from before it was kept
+    Column("received_ms", BigInteger),  # never null any more
     Index(None, "device", "id"),
     Index(None, "tenant", "id"),
-    Index(None, "tenant", "kind", "at_ms"),
+    Index(None, "tenant", "kind", "received_ms"),
 )
 
 
@@ -32,12 +33,12 @@ def add(tx: Tx, events: Iterable[tuple[TenantId, DeviceId, Event, int]]) -> None
     bulk.insert(tx, device_events, ("tenant", "device", "at_ms", "kind", "detail", "received_ms"), rows)
 
 
-def add_once(tx: Tx, tenant: TenantId, device: DeviceId, event: Event) -> None:
-    """One that the hub noticed, unless the same kind and detail of this device is there already."""
+def add_once(tx: Tx, tenant: TenantId, device: DeviceId, event: Event, now: datetime) -> None:
+    """One that the hub noticed ``now``, unless the same kind and detail of this device is there already."""
     e = device_events.c
     same = (e.device == device) & (e.kind == event.kind) & (e.detail == event.detail)
     if not tx.execute(select(exists().where(same))).scalar():
-        add(tx, [(tenant, device, event, to_ms(event.at))])
+        add(tx, [(tenant, device, event, to_ms(now))])
 
 
 def newest(tx: Tx, tenant: TenantId, device: DeviceId | None, limit: int) -> list[DeviceEvent]:
@@ -59,11 +60,5 @@ def forget(tx: Tx, before_ms: int, limit: int) -> int:
     """
     e = device_events.c
     newest = select(func.max(e.id)).scalar_subquery()
-    old = (
-        select(e.id)
-        .where((func.coalesce(e.received_ms, e.at_ms) < before_ms) & (e.id < newest))
-        .order_by(e.id)
-        .limit(limit)
-        .scalar_subquery()
-    )
+    old = select(e.id).where((e.received_ms < before_ms) & (e.id < newest)).order_by(e.id).limit(limit).scalar_subquery()
     return tx.execute(delete(device_events).where(e.id.in_(old))).rowcount

@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 
@@ -33,6 +34,12 @@ from protos.contract import codec
 from protos.contract.ids import DeviceId, Digest, ModelName, TenantId
 from protos.contract.telemetry import to_ms
 from protos.contract.twin import DesiredTwin, ModelAssignment, Presence, ReportedTwin, Status
+
+
+def _waiting(table: str, where: str) -> Index:
+    """Few of many rows."""
+    return Index(f"ix_{table}_undelivered", "id", sqlite_where=text(where), postgresql_where=text(where))
+
 
 devices = Table(
     "devices",
@@ -60,6 +67,7 @@ devices = Table(
     Column("reported_version", Integer),
     Column("reported_manifest", Text),
     Index(None, "tenant", "id"),
+    _waiting("devices", "delivered_generation < desired_generation"),
 )
 
 device_labels = Table(
@@ -80,6 +88,7 @@ retired_devices = Table(
     schema.tenant(),
     Column("generation", BigInteger, nullable=False),
     Column("delivered_generation", BigInteger, nullable=False),
+    _waiting("retired_devices", "delivered_generation < generation"),
 )
 
 

@@ -6,7 +6,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, Row, Table, Text, delete, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Row,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+)
 
 from cloud_hub.core.tallies import Side, Tally
 from cloud_hub.store import schema
@@ -88,6 +102,21 @@ def tallies(tx: Tx, rollout: str) -> dict[Side, list[Tally]]:
     for row in tx.execute(select(gate_tallies).where(gate_tallies.c.rollout == rollout)):
         found[Side(row.side)].append(_tally(row))
     return found
+
+
+def telling(tx: Tx, rollout: str) -> dict[Side, set[DeviceId]]:
+    """Of whom there are readings, by side; where there are none of a side, who counts inferences."""
+    t = gate_tallies.c
+    query = select(t.side, t.device, func.sum(t.readings).label("readings")).where(t.rollout == rollout)
+    found: dict[bool, dict[Side, set[DeviceId]]] = {True: {}, False: {}}
+    for row in tx.execute(query.group_by(t.side, t.device)):
+        found[row.readings > 0].setdefault(Side(row.side), set()).add(DeviceId(row.device))
+    return found[False] | found[True]
+
+
+def forget(tx: Tx, rollout: str, side: Side) -> None:
+    """What was counted on one side."""
+    tx.execute(delete(gate_tallies).where(gate_tallies.c.rollout == rollout, gate_tallies.c.side == int(side)))
 
 
 def add_tallies(tx: Tx, rollout: str, side: Side, more: Iterable[Tally]) -> None:

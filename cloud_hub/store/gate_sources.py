@@ -24,6 +24,8 @@ class Seen:
     reported: bytes | None
     enrolled_at: datetime | None
     heard_until: datetime | None  # None: it is connected
+    heard_at: datetime | None = None  # by our clock
+    clock_at: datetime | None = None  # by its own, when it last said whether it is there
 
     def until(self, now: datetime) -> datetime:
         return now if self.heard_until is None else min(now, self.heard_until)
@@ -42,17 +44,25 @@ def seen(tx: Tx, among: Sequence[DeviceId]) -> dict[DeviceId, Seen]:
     """Those that there still are."""
     d, found = devices.c, {}
     for part in parts(among):
-        query = select(d.id, d.reported, d.enrolled_at, d.created_at, d.presence, d.last_seen).where(d.id.in_(part))
+        columns = (d.id, d.reported, d.enrolled_at, d.created_at, d.presence, d.last_seen, d.status_at)
+        query = select(*columns).where(d.id.in_(part))
         for row in tx.execute(query):
             heard_until = None if row.presence == Presence.ONLINE else row.last_seen or row.created_at
-            found[DeviceId(row.id)] = Seen(reported=row.reported, enrolled_at=row.enrolled_at, heard_until=heard_until)
+            found[DeviceId(row.id)] = Seen(
+                reported=row.reported,
+                enrolled_at=row.enrolled_at,
+                heard_until=heard_until,
+                heard_at=row.last_seen,
+                clock_at=row.status_at,
+            )
     return found
 
 
 def events(tx: Tx, tenant: TenantId, kinds: Sequence[str], since: datetime) -> list[tuple[DeviceId, datetime, str, str]]:
-    """Device, when by its clock, kind and detail."""
+    """Device, when by its clock, kind and detail, of those that came since, whatever that clock said."""
     e = device_events.c
-    query = select(e.device, e.at_ms, e.kind, e.detail).where(e.tenant == tenant, e.kind.in_(kinds), e.at_ms >= to_ms(since))
+    came = e.received_ms >= to_ms(since)
+    query = select(e.device, e.at_ms, e.kind, e.detail).where(e.tenant == tenant, e.kind.in_(kinds), came)
     return [(DeviceId(row.device), from_ms(row.at_ms), row.kind, row.detail) for row in tx.execute(query)]
 
 

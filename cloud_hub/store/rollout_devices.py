@@ -219,8 +219,9 @@ def take_over(tx: Tx, id: str, at: datetime, devices: Sequence[DeviceId] | None 
 def taken(tx: Tx, id: str, devices: Sequence[DeviceId]) -> set[DeviceId]:
     """Those that have had their turn: in this rollout, or in a newer one of its component."""
     d, r = rollout_devices.c, rollouts.c
-    own = tx.execute(select(r.number, r.component).where(r.id == id)).one()
-    query = select(d.device).join(rollouts, d.rollout == r.id).where(r.number >= own.number, r.component == own.component)
+    own = tx.execute(select(r.number, r.component, r.tenant).where(r.id == id)).one()
+    line = (r.number >= own.number, r.component == own.component, r.tenant == own.tenant)
+    query = select(d.device).join(rollouts, d.rollout == r.id).where(*line)
     return {DeviceId(device) for part in _parts(devices) for device in tx.execute(query.where(d.device.in_(part))).scalars()}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Field:
     database_url: str
     devices: int = 4
     sight: dict[int, Sight] = field(default_factory=lambda: {1: Sight(), 2: Sight()})
+    ahead_s: float = 0.0  # of the clocks of devices, in what they say besides readings
 
     def __post_init__(self) -> None:
         self.hub = Hub(self.folder, database_url=self.database_url)
@@ -124,13 +125,16 @@ class Field:
         self.judge.tick(self.clock.now())
         self.hub.rollouts.tick(self.clock.now())
 
+    def device_now(self) -> datetime:
+        return self.clock.now() + timedelta(seconds=self.ahead_s)
+
     def restarts(self, camera: Camera) -> None:
         """Its counters begin again."""
         camera.boot, camera.inferences, camera.errors = f"{camera.boot}x", 0, 0
 
     def tells(self, camera: Camera, kind: str, detail: str = "") -> None:
         """An event of the device, now."""
-        event = Event(sequence=camera.sequence, at=self.clock.now(), kind=kind, detail=detail)
+        event = Event(sequence=camera.sequence, at=self.device_now(), kind=kind, detail=detail)
         last = camera.sequence
         self._land([(camera, Batch(epoch="e1", lane=Lane.NORMAL, first_sequence=last, last_sequence=last, events=(event,)))])
 
@@ -210,7 +214,7 @@ class Field:
             boot_id=camera.boot,
             agent_version="1",
             board=camera.device.board,
-            at=now,
+            at=self.device_now(),
             health=health,
             runtimes=("onnx", "tflite"),
             model=camera.device.runs,

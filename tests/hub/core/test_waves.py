@@ -54,6 +54,7 @@ def test_a_share_of_failures_says_nothing_before_enough_devices_have_ended() -> 
     assert _step(_standing(committed=2, failed=2, pending=6), LATER, failure=failure) is Step.WAIT
     assert _step(_standing(committed=3, failed=2, pending=5), LATER, failure=failure) is Step.BREACH
     assert _step(_standing(committed=8, failed=2), LATER, failure=failure) is Step.NEXT, "as many as the share, not more"
+    assert _step(_standing(committed=71, failed=29), LATER, failure=Failure(share=0.29)) is Step.NEXT, "whatever floats say"
     assert _step(_standing(committed=8, failed=2), LATER, failure=Failure(count=1, share=0.2)) is Step.BREACH, (
         "whichever is first"
     )
@@ -117,6 +118,13 @@ def test_devices_are_shared_out_by_count_percent_and_selector_each_once() -> Non
         "a quarter of ten, rounded up; those before took two of north"
     )
     assert sorted(device for share in shares for device in share) == FLEET
+
+
+def test_a_percentage_that_comes_to_whole_devices_takes_no_more_than_those() -> None:
+    fleet = [DeviceId(f"cam-{number}") for number in range(3000)]
+    plan = RolloutPlan(component=Component.MODEL, name="signs", version="1", waves=(Wave(percent=1.1), Wave()))
+    assert 1.1 * 3000 / 100 > 33, "as floats have it"
+    assert [len(share) for share in share_out(plan, fleet, [(), ()])] == [33, 2967]
 
 
 def test_waves_that_ask_for_more_than_there_is_leave_the_later_ones_empty() -> None:

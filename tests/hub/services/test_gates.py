@@ -10,7 +10,7 @@ from cloud_hub.core.datasets import LabelOrigin
 from cloud_hub.core.gates import Outcome, Reading
 from cloud_hub.core.model import RolloutState
 from cloud_hub.core.tallies import Side
-from cloud_hub.services import gate_evidence, gate_judge
+from cloud_hub.services import gate_evidence, gate_figures, gate_judge
 from cloud_hub.services.fleet import RESTARTED
 from cloud_hub.store import gate_counts
 from protos.contract.twin import Presence, Status
@@ -211,6 +211,16 @@ def test_of_many_devices_one_row_each_is_enough(field: Field, monkeypatch: pytes
     assert _readings(field, id, Side.TREATED) == {f"cam-{i}": 12 * round(STEP_S * FPS) for i in range(2)}
 
 
+def test_a_side_of_many_that_few_are_left_of_can_still_be_judged(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_judge, "MANY", 3)
+    for module, name in ((gate_judge, "DEVICES"), (gate_figures, "DEVICES"), (gate_figures, "_CLUSTERS")):
+        monkeypatch.setattr(module, name, 3)
+    waves = [{"count": 1}, {"count": 2}]
+    id = field.roll_out({"metric": "uncertain_rate", "max_rise": 0.5, "versus": "control"}, waves=waves, soak_s=20)
+    field.goes_by(200, until=lambda: field.ended(id))
+    assert field.rollout(id).state is RolloutState.SUCCEEDED, field.verdict(id).reason
+
+
 def test_what_was_counted_goes_with_its_rollout_and_the_verdict_stays(field: Field) -> None:
     field.goes_by(60)
     id = field.roll_out({"metric": "uncertain_rate", "max_rise": 0.5})
@@ -258,13 +268,32 @@ def test_crashes_are_those_of_workers_of_the_agent_and_restarts_that_nobody_anno
     assert kinds.count(RESTARTED) == 1
 
 
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+def test_a_crash_counts_when_it_was_by_the_clock_of_the_hub(field: Field, ahead_s: int) -> None:
+    field.goes_by(60)
+    id = field.roll_out({"metric": "crash_rate", "max": 5000}, soak_s=3600)
+    field.ahead_s = ahead_s
+    one, two = field.cameras[:2]
+    _connects(field, one.device.id, "b1")
+    field.goes_by(STEP_S)
+    field.tells(one, "agent.fault", "the spool is gone")
+    _starts(field, two.device.id, "b2", goodbye=False)
+    field.goes_by(STEP_S)
+    assert _treated(field, id).value == pytest.approx(2 / (2 * 2 * STEP_S / 3600))
+
+
 def _starts(field: Field, device: Any, boot: str, *, goodbye: bool) -> None:
-    with field.hub.db.write() as tx:
-        last = "b1" if boot == "b2" else "b2"
-        if goodbye:
+    if goodbye:
+        with field.hub.db.write() as tx:
+            last = "b1" if boot == "b2" else "b2"
             gone = Status(presence=Presence.STOPPED, boot_id=last, agent_version="1", at=field.clock.now())
             field.hub.fleet.on_status(tx, TENANT, device, gone)
-        there = Status(presence=Presence.ONLINE, boot_id=boot, agent_version="1", at=field.clock.now())
+    _connects(field, device, boot)
+
+
+def _connects(field: Field, device: Any, boot: str) -> None:
+    with field.hub.db.write() as tx:
+        there = Status(presence=Presence.ONLINE, boot_id=boot, agent_version="1", at=field.device_now())
         field.hub.fleet.on_status(tx, TENANT, device, there)
 
 

@@ -16,7 +16,7 @@ from protos.contract import ids
 from protos.contract.ids import TenantId
 from protos.contract.twin import PackageAssignment, PackageKind, PackageStatus
 from protos.contract.update import UpdateState
-from tests.hub.fleet_parts import ADMIN, SIGNS, Device, Hub
+from tests.hub.fleet_parts import ADMIN, BOARD, SIGNS, Device, Hub
 
 OTHER = Principal(role=Role.ADMIN, name="oda", tenant=TenantId("other"))
 
@@ -262,10 +262,10 @@ def test_an_older_rollout_gets_no_device_that_a_newer_one_has_had(hub: Hub) -> N
 # -- packages -----------------------------------------------------------------------------------------------------------
 
 
-def _publish(hub: Hub, version: str, kind: PackageKind = PackageKind.CONFIG) -> None:
+def _publish(hub: Hub, version: str, kind: PackageKind = PackageKind.CONFIG, who: Principal = ADMIN) -> None:
     data = f"capture: {{rate: {version}}}".encode()
     announced = Announced(kind=kind, board="", name="lobby", version=version, digest=ids.digest_of(data), size_bytes=len(data))
-    upload = hub.packages.begin(ADMIN, announced)
+    upload = hub.packages.begin(who, announced)
     upload.take(data)
     upload.finish()
     upload.close()
@@ -324,6 +324,21 @@ def test_a_package_that_fails_is_taken_back_to_the_version_before(hub: Hub) -> N
     assert [row.reason for row in ended.devices] == ["sent back to lobby 1.0", "no key 'rate'"]
     for device in (one, two):
         assert [package.version for package in device.desired().packages] == ["1.0"]
+
+
+def test_a_device_joins_whatever_another_tenant_did_with_one_of_its_id(hub: Hub) -> None:
+    config = "config: lobby\nversion: '1.0'"
+    for who in (ADMIN, OTHER):
+        _publish(hub, "1.0", who=who)
+    hub.device("cam-0")
+    ours = launch(hub, config)
+    hub.enrollment.create_device(OTHER, "cam-1", BOARD, {})
+    theirs = hub.rollouts.launch(OTHER, rollout_spec.parse(config))
+    hub.rollouts.abort(OTHER, theirs.id)
+    hub.fleet.delete(OTHER, ids.device_id("cam-1"))
+    hub.device("cam-1")
+    hub.tick()
+    assert members(hub, ours) == {"cam-0": 0, "cam-1": 0}
 
 
 def test_rollouts_of_different_components_leave_each_other_alone(hub: Hub) -> None:

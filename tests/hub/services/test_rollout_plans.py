@@ -200,6 +200,26 @@ def test_the_first_wave_can_need_approval_and_one_without_devices_never_does(hub
     assert get(hub, rollout).state is RolloutState.SUCCEEDED
 
 
+def test_a_wave_that_all_devices_have_left_waits_for_nobodys_approval(hub: Hub) -> None:
+    canary, other = fleet(hub, 2)
+    rollout = launch(hub, "waves: [{count: 1}, {rest: true, approval: true}]")
+    canary.commits()
+    hub.tick()
+    assert get(hub, rollout).state is RolloutState.AWAITING_APPROVAL
+    hub.fleet.delete(ADMIN, other.id)
+    hub.tick()
+    assert get(hub, rollout).state is RolloutState.SUCCEEDED
+
+
+def test_a_rollout_that_waits_for_approval_ends_when_a_newer_one_has_all_its_devices(hub: Hub) -> None:
+    fleet(hub, 2)
+    older = launch(hub, "waves: [{rest: true, approval: true}]")
+    hub.publish()
+    launch(hub, version=2)
+    assert get(hub, older).state is RolloutState.ABORTED
+    assert "no device is left" in get(hub, older).reason
+
+
 def test_a_device_that_never_answers_does_not_block_the_rest_and_is_still_heard_when_it_does(hub: Hub) -> None:
     one, two, away, rest = fleet(hub, 4)
     rollout = launch(hub, "waves: [{count: 3}]\nsuccess: {share: 0.6}")
