@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_hub.core import spec as specs
-from cloud_hub.core.datasets import DatasetVersion, VersionSample
+from cloud_hub.core.datasets import DatasetVersion, VersionSample, source_of
 from cloud_hub.core.errors import HubError, Invalid
 from cloud_hub.core.spec import TrainingSpec
 from cloud_hub.core.tasks import Annotation
@@ -138,10 +138,3 @@ def within(spec: TrainingSpec, memory_mb: int) -> TrainingSpec:
 def begin(spec: TrainingSpec, version: DatasetVersion, folder: Path) -> None:
     """For the attempts that may follow."""
     write_atomic(folder / _BEGUN, json.dumps([specs.dump(spec), version.number]).encode())
-
-
-def source_of(sample: VersionSample, take_s: int) -> str:
-    """What must not part across splits: a camera's frames of one span of time, or whatever an import called their source."""
-    if not sample.group or not sample.at_ms or take_s == 0:
-        return sample.source
-    return f"{sample.source} {sample.at_ms // 1000 // take_s}"

@@ -64,6 +64,13 @@ class VersionSample:
     confidence: float = 1.0  # of a teacher's label
 
 
+def source_of(sample: VersionSample, take_s: int) -> str:
+    """What must not part across splits: a camera's frames of one span of time, or whatever an import called their source."""
+    if not sample.group or not sample.at_ms or take_s == 0:
+        return sample.source
+    return f"{sample.source} {sample.at_ms // 1000 // take_s}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetVersion:
     """What a data set held at one time, for ever."""

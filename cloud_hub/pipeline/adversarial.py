@@ -28,14 +28,16 @@ def attack(spec: AdversarialSpec, loss: Loss) -> Attack:
     steps, stride = (1, spec.eps) if single else (spec.steps, _STRIDE * spec.eps / spec.steps)
 
     def bent(network: nn.Module, batch: Tensor, targets: Tensor) -> Tensor:
-        clean, training = batch.detach(), network.training
+        clean = batch.detach()
+        modes = [(module, module.training) for module in network.modules()]  # frozen batch norm never is in training
         network.eval()
         off = torch.zeros_like(clean) if single else torch.empty_like(clean).uniform_(-spec.eps, spec.eps)
         for _ in range(steps):
             tried = (clean + off).requires_grad_()
             (slope,) = torch.autograd.grad(loss(network(tried).float(), clean, targets), tried)
             off = (off + stride * slope.sign()).clamp_(-spec.eps, spec.eps)
-        network.train(training)
+        for module, training in modes:
+            module.training = training
         return clean + off
 
     return bent

@@ -15,7 +15,7 @@ from cloud_hub.pipeline.clean import Decode, Item, RawSample, clean
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.split import SPLITS, TRAIN
 from cloud_hub.pipeline.task import Loss, Outputs, Score, Task
-from edge_agent.infer.inputs import Content, tensors_of
+from edge_agent.infer.inputs import Content
 from protos.contract.inputs import Input
 from protos.contract.outputs import Classification, Output
 
@@ -34,10 +34,6 @@ class Classes(Task):
     @abstractmethod
     def fit_input(self, items: Sequence[Item]) -> Input:
         """Fitted on the items of the training split."""
-
-    def inputs(self, contents: Sequence[Content], input: Input) -> NDArray[Any]:
-        """What the ``feeder`` takes."""
-        return tensors_of(contents, input)
 
     def stack(self, contents: Sequence[Content]) -> Any:
         """``Split.contents``."""

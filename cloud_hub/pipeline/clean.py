@@ -12,6 +12,7 @@ from edge_agent.infer.inputs import Content
 from protos.contract.ids import Digest
 from protos.contract.samples import Window
 
+TEACHER = "teacher"  # the origin of a label that a model gave
 _EXAMPLES = 10  # names kept per reason
 
 
@@ -130,7 +131,8 @@ def clean(
 ) -> tuple[list[Item], CleaningReport]:
     """Keep what is usable. ``samples`` come oldest first and one by one; above a limit the oldest go.
 
-    The same content under one label is kept once; under several labels none is kept, for nobody can say which is right.
+    The same content under one label is kept once; under several labels none is kept, for nobody can say which is right. What a
+    teacher said of it gives way.
 
     Args:
         decode: gives what makes a content the same as another, and the content; None where it has reported why there is none.
@@ -203,8 +205,13 @@ def _repeat(kept: dict[bytes, Item | None], key: bytes, sample: RawSample, first
         report.drop("the same again", name)
         if sample.split and not item.split:  # a pin given with the copy holds for the sample
             item = kept[key] = replace(item, split=sample.split)
-        if sample.origin != item.label_origin:  # what two agree on is not the teacher's opinion alone
-            kept[key] = replace(item, label_origin=min(item.label_origin, sample.origin))
+        if item.label_origin == TEACHER:  # what two agree on is not the teacher's opinion alone
+            kept[key] = replace(item, label_origin=sample.origin)
+        return 0
+    if item is not None and (sample.origin == TEACHER) != (item.label_origin == TEACHER):
+        report.drop("the same under another label than a teacher's", first if item.label_origin == TEACHER else name)
+        if item.label_origin == TEACHER:
+            kept[key] = replace(_item(sample, item.content), split=item.split or sample.split)
         return 0
     report.drop("the same under different labels", name)
     if item is None:

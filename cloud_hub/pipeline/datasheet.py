@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cloud_hub.core.datasets import Holding, VersionSample
+from cloud_hub.core.datasets import Holding, VersionSample, source_of
 from cloud_hub.core.errors import HubError, Invalid
 from cloud_hub.core.spec import DataSpec
 from cloud_hub.core.tasks import Annotation
@@ -66,7 +66,9 @@ def make(
     listed = list(samples)
     if not listed:
         raise Invalid(f"data set {holding.name} has no labelled sample: there is nothing to report")
-    parts, notes = _parts(holding, listed, spec or DataSpec(dataset=holding.name))
+    spec = spec or DataSpec(dataset=holding.name)
+    sources = [source_of(sample, spec.take_s) or sample.digest for sample in listed]
+    parts, notes = _parts(holding, listed, sources, spec)
     split_of = {sample.id: part for sample, part in zip(listed, parts, strict=True)}
     labels = holding.labels if holding.annotation is Annotation.CLASS else None
     raw = (_raw(sample, read) for sample in listed[:MAX_READ])
@@ -87,7 +89,7 @@ def make(
         "counts": _counts(holding, listed, parts),
         "cleaning": report.as_json(),
         "columns": _columns(every),
-        "leaks": _leaks(holding.kind, listed, parts, by_part),
+        "leaks": _leaks(holding.kind, sources, parts, by_part),
         "drift": _drift(train, newest, by_part[TRAIN], _newest(items)),
         "notes": [*notes, *_balance(holding, listed, parts), *report.lines()[1:]],
     }
@@ -113,19 +115,21 @@ def _raw(sample: VersionSample, read: Callable[[Digest], bytes]) -> RawSample:
     )
 
 
-def _parts(holding: Holding, samples: Sequence[VersionSample], spec: DataSpec) -> tuple[list[str], list[str]]:
+def _parts(
+    holding: Holding, samples: Sequence[VersionSample], sources: Sequence[str], spec: DataSpec
+) -> tuple[list[str], list[str]]:
     """The split of each as a job would have it; "" for all where it could not."""
     items = [
         Item(
             content="",
             label=sample.label,
-            source=sample.source or sample.digest,
+            source=source,
             split=sample.split,
             digest=sample.digest,
             group=sample.group,
             label_origin=sample.origin,
         )
-        for sample in samples
+        for sample, source in zip(samples, sources, strict=True)
     ]
     try:
         return split.assign(items, spec, classes=holding.annotation is Annotation.CLASS)
@@ -209,12 +213,12 @@ def _number_facts(values: "np.ndarray[Any, np.dtype[np.float64]]") -> dict[str, 
 
 
 def _leaks(
-    kind: SampleKind, samples: Sequence[VersionSample], parts: Sequence[str], by_part: Mapping[str, Sequence[Item]]
+    kind: SampleKind, sources: Sequence[str], parts: Sequence[str], by_part: Mapping[str, Sequence[Item]]
 ) -> dict[str, Any]:
     """What is in a held-out split and, the same or nearly, in the one that trains."""
     places = defaultdict(set)
-    for sample, part in zip(samples, parts, strict=True):
-        places[sample.source or sample.digest].add(part)
+    for source, part in zip(sources, parts, strict=True):
+        places[source].add(part)
     shared = sorted(source for source, found in places.items() if len(found & set(SPLITS)) > 1)
     facts: dict[str, Any] = {"sources": len(shared), "source_examples": shared[:_NEAR]}
     held = [item for part in SPLITS[1:] for item in by_part.get(part, ())]

@@ -17,7 +17,6 @@ from cloud_hub.pipeline.checkpoint import metadata
 from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.gate import Champion
 from cloud_hub.pipeline.task import Task
-from edge_agent.infer.inputs import tensors_of
 from protos.contract.inputs import ImageInput
 
 # -- weights of a version -------------------------------------------------------------------------------------------------
@@ -132,7 +131,7 @@ def with_units_of(champion: Champion, task: Task, splits: Splits) -> Splits:
     if not isinstance(own, ImageInput) and theirs != own:
 
         def again(split: Split) -> Split:
-            return replace(split, inputs=tensors_of(split.contents, theirs))
+            return replace(split, inputs=task.inputs(split.contents, theirs))
 
         splits = replace(splits, train=again(splits.train), val=again(splits.val), test=again(splits.test))
     return task.in_units_of(replace(splits, input=theirs), champion.manifest.output)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec_sections.data import DataSpec
 from cloud_hub.pipeline import split_time
-from cloud_hub.pipeline.clean import Item
+from cloud_hub.pipeline.clean import TEACHER, Item
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
-TEACHER = "teacher"  # the origin of a label that a model gave
 _ENOUGH_SOURCES = 8  # fewer do not halve evenly
 
 

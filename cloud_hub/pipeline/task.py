@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,8 @@ from cloud_hub.pipeline.clean import RawSample
 from cloud_hub.pipeline.data import Split, Splits
 from edge_agent.core.model import Prediction
 from edge_agent.infer.answers import answer
-from edge_agent.infer.inputs import tensor_of
+from edge_agent.infer.inputs import Content, tensor_of, tensors_of
+from protos.contract.inputs import Input
 from protos.contract.manifest import Manifest
 from protos.contract.outputs import Output
 
@@ -107,6 +108,10 @@ class Task(ABC):
             Invalid: it tells something else.
         """
         return splits
+
+    def inputs(self, contents: Sequence[Content], input: Input) -> NDArray[Any]:
+        """``Split.inputs``: what the ``feeder`` takes."""
+        return tensors_of(contents, input)
 
     def feeder(self, splits: Splits) -> Feeder:
         return Feeder()

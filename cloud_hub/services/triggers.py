@@ -60,7 +60,7 @@ def serve(tx: Tx, stored: store.StoredSpec, now: datetime, *, at: datetime) -> N
     if fell := metric_due(tx, stored, spec):
         request(tx, stored, METRIC, fell, at)
     elif labels_due(tx, stored, spec):
-        fresh = labelled(tx, stored, spec, store.last_created(tx, stored.tenant, stored.model))
+        fresh = labelled(tx, stored, spec, store.last_begun(tx, stored.tenant, stored.model))
         queue(tx, stored, LABELS, f"{fresh} new labels", at)
 
 
@@ -112,7 +112,7 @@ def enough_labels(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec) -> bool:
 def labels_due(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec) -> bool:
     """Counted from the last job however it ended: one that failed would fail again on the same data."""
     wanted = spec.triggers.on_labels
-    return wanted > 0 and labelled(tx, stored, spec, store.last_created(tx, stored.tenant, stored.model)) >= wanted
+    return wanted > 0 and labelled(tx, stored, spec, store.last_begun(tx, stored.tenant, stored.model)) >= wanted
 
 
 def metric_due(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec) -> str:
@@ -120,7 +120,7 @@ def metric_due(tx: Tx, stored: store.StoredSpec, spec: TrainingSpec) -> str:
 
     However that ended, it has seen the same labels: it would end so again.
     """
-    new = labelled(tx, stored, spec, store.last_created(tx, stored.tenant, stored.model)) > 0
+    new = labelled(tx, stored, spec, store.last_begun(tx, stored.tenant, stored.model)) > 0
     return metric_fell(tx, stored, spec) if new and enough_labels(tx, stored, spec) else ""
 
 

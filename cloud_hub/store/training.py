@@ -202,10 +202,11 @@ def last_started(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
     return tx.execute(query).scalar()
 
 
-def last_created(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
-    """When the newest job was made, however it ended."""
+def last_begun(tx: Tx, tenant: TenantId, model: ModelName) -> datetime | None:
+    """When the newest job began, or was made if it never did, however it ended."""
     j = training_jobs.c
-    query = select(func.max(j.created_at, type_=schema.Time)).where((j.tenant == tenant) & (j.model == model))
+    begun = func.coalesce(j.started_at, j.created_at)
+    query = select(func.max(begun, type_=schema.Time)).where((j.tenant == tenant) & (j.model == model))
     return tx.execute(query).scalar()
 
 

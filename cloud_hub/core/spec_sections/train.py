@@ -64,7 +64,9 @@ class ReplaySpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     batch_size: int = 64  # about 20 steps an epoch on 1,400 images: smaller learns faster per image, larger uses cores better
-    accumulate: int = 1  # parts a batch is worked off in: less memory, and the same gradient but for batch norm
+    # Parts a batch is worked off in: less memory, and the same gradient but for batch norm and for losses that are means over
+    # boxes or costs, of which each part has its own.
+    accumulate: int = 1
     optimizer: str = "adamw"
     momentum: float = 0.9  # of sgd
     lr: float = 3e-3  # AdamW with warm-up on small CNNs with batch norm; 1e-2 diverges now and then; SGD wants 0.05 or so

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cloud_hub.pipeline.clean import clean
+from cloud_hub.pipeline.clean import TEACHER, clean
 from cloud_hub.pipeline.images import decoder, sized
 from edge_agent.infer.preprocess import preprocess
 from protos.contract.inputs import ImageInput, Layout
@@ -44,6 +46,18 @@ def test_the_same_picture_under_two_labels_is_kept_under_none() -> None:
     items, report = clean(samples, DECODE, LABELS, limit=100)
     assert [item.label for item in items] == ["dog"]
     assert report.dropped == {"the same under different labels": 3}
+
+
+@pytest.mark.parametrize("taught_first", [True, False])
+@pytest.mark.parametrize("origin", ["human", "import", "truth", ""])
+def test_a_teachers_label_of_the_same_picture_gives_way(origin: str, taught_first: bool) -> None:
+    for label in ("cat", "dog"):
+        known = replace(sample(noise(1), "cat", source="known", name="known"), origin=origin)
+        taught = replace(sample(noise(1), label, source="taught", name="taught"), origin=TEACHER)
+        [item], report = clean([taught, known] if taught_first else [known, taught], DECODE, LABELS, limit=100)
+        assert (item.label, item.label_origin) == ("cat", origin)
+        if label == "dog":
+            assert item.source == "known" and report.examples == {"the same under another label than a teacher's": ["taught"]}
 
 
 def test_a_pin_given_with_a_copy_holds_for_the_picture() -> None:

@@ -3,18 +3,21 @@
 import io
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cloud_hub.core.datasets import Holding, VersionSample
+from cloud_hub.core.datasets import Holding, VersionSample, source_of
 from cloud_hub.core.errors import Invalid, NotFound
+from cloud_hub.core.spec import DataSpec
 from cloud_hub.core.tasks import Annotation
 from cloud_hub.pipeline import datasheet
 from cloud_hub.pipeline.datasheet import Sheet
 from cloud_hub.pipeline.sheets.measures import category_distance, distance
 from cloud_hub.pipeline.sheets.page import draw
+from cloud_hub.pipeline.split import place
 from protos.contract.ids import Digest, digest_of
 from protos.contract.inputs import SampleKind
 from protos.contract.samples import Window, encode_row, encode_text, encode_window
@@ -73,6 +76,30 @@ def test_pictures_that_became_darker_have_drifted_and_a_lost_one_is_counted() ->
     assert facts["cleaning"]["dropped"] == {"not a readable image": 1}
     assert "brightness" in facts["drift"]["large"] and "no sample trains '<script>$x$'" in facts["notes"]
     assert facts["leaks"]["sources"] == 0 and sum(facts["counts"]["split"].values()) == 121
+
+
+def test_a_cameras_takes_are_split_as_a_job_splits_them() -> None:
+    blobs = {digest_of(data): data for data in (encode_text(f"frame {n}") for n in range(300))}
+    start = 1_700_000_040_000  # a whole minute
+    samples = [
+        VersionSample(
+            id=f"{i}",
+            digest=digest,
+            label=LABELS[i % 2],
+            source="cam",
+            split="",
+            group="cam",
+            at_ms=start + i * 6000,
+            added_ms=1,
+        )
+        for i, digest in enumerate(blobs)
+    ]
+    holding = Holding(name="things", kind=SampleKind.TEXT, annotation=Annotation.CLASS, labels=LABELS)
+    facts = datasheet.make(holding, samples, blobs.__getitem__).facts
+    spec = DataSpec(dataset="things")
+    wanted = Counter(place(source_of(sample, spec.take_s), spec) for sample in samples)
+    assert facts["counts"]["split"] == wanted and len(wanted) == 3
+    assert facts["leaks"]["sources"] == 0 and not any("one source" in note for note in facts["notes"])
 
 
 def test_windows_that_share_readings_across_splits_leak() -> None:

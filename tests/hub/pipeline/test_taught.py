@@ -1,8 +1,8 @@
 """What a teacher labelled trains and never judges."""
 
 from cloud_hub.core.spec import DataSpec
-from cloud_hub.pipeline.clean import Item
-from cloud_hub.pipeline.split import TEACHER, TRAIN, assign
+from cloud_hub.pipeline.clean import TEACHER, Item
+from cloud_hub.pipeline.split import TRAIN, assign
 from protos.contract.ids import digest_of
 
 SPEC = DataSpec(dataset="things")

@@ -149,8 +149,9 @@ def test_a_forecast_is_told_in_the_champions_units_and_finds_its_channels() -> N
     assert np.allclose(own, other, atol=1e-4)
 
 
-def test_head_trains_the_last_layer_alone(splits: Splits, tmp_path: Path) -> None:
-    before, after, report = tuned("head", splits, tmp_path)
+@pytest.mark.parametrize("against", ["", "}, adversarial: {attack: fgsm"])
+def test_head_trains_the_last_layer_alone(splits: Splits, tmp_path: Path, against: str) -> None:
+    before, after, report = tuned("head", splits, tmp_path, against)
     assert set(changes(before, after)) == {"head.weight", "head.bias"}
     assert report["finetune"] == {"mode": "head", "trained": after.head.weight.numel() + 10}
     assert all(parameter.requires_grad for parameter in after.parameters())

@@ -80,6 +80,14 @@ def test_an_attack_stays_within_its_bound_and_harms_more_than_chance(name: str) 
     assert worst > chance + 0.05
 
 
+def test_an_attack_leaves_frozen_batch_norm_as_it_is() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 3), nn.Dropout()).train()
+    network[1].eval()
+    bent = attack(AdversarialSpec(attack="fgsm"), lambda outputs, batch, targets: losses.cross_entropy(outputs, targets))
+    bent(network, torch.randn(8, 3, 2, 2), torch.randint(0, 3, (8,)))
+    assert [module.training for module in network] == [True, False, True, True]
+
+
 def test_a_network_trained_against_an_attack_stands_more_of_it(tmp_path: Path) -> None:
     settings = ("ema: 0.0", "adversarial: {attack: fgsm, eps: 0.15}")
     stood = []

@@ -268,6 +268,20 @@ def test_new_labels_alone_make_a_job_where_the_spec_says_so(trainer: Trainer) ->
     assert len(trainer.jobs()) == 1  # the same data would fail again
 
 
+def test_labels_that_came_while_a_job_waited_are_not_new_to_the_next(trainer: Trainer) -> None:
+    trainer.put(spec(on_labels=4))
+    trainer.add(4)
+    trainer.tick()
+    trainer.add(4)
+    trainer.complete()  # it began on all eight
+    for _ in range(3):
+        trainer.tick()
+    assert len(trainer.jobs()) == 1
+    trainer.add(4)
+    trainer.tick()
+    assert len(trainer.jobs()) == 2
+
+
 def test_a_schedule_is_due_once_per_slot(trainer: Trainer) -> None:
     trainer.put(spec(cron="*/10 * * * *", min_new_labels=0))
     trainer.tick(300)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from cloud_hub.pipeline.tasks.recommendation import ChoiceSpec, NetworkSpec
 from cloud_hub.pipeline.tasks.recommendation.network import build
 from cloud_hub.pipeline.tasks.recommendation.ranks import gain, mean_reciprocal, popular_ranks, ranks
 from edge_agent.infer.inputs import Content, encoder
-from protos.contract.inputs import CategoryColumn, RowInput, SampleKind
+from protos.contract.inputs import CategoryColumn, Input, RowInput, SampleKind
 from protos.contract.outputs import Output, Ranking
 from protos.contract.samples import Row
 
@@ -52,7 +53,7 @@ class Recommendation(Task):
         except Invalid as error:
             raise data.unusable(str(error), spec, report) from error
         report.notes += notes
-        train, val, test = (_split(rows[name], known, input) for name in SPLITS)
+        train, val, test = (self._split(rows[name], known, input) for name in SPLITS)
         return Splits(
             labels=known,  # most popular first
             train=train,
@@ -83,6 +84,17 @@ class Recommendation(Task):
             raise Invalid(f"no choice is left for '{name}'")
         return kept
 
+    def _split(self, items: Sequence[Item], known: tuple[str, ...], input: RowInput) -> Split:
+        index = {label: i for i, label in enumerate(known)}
+        rows = [_row(item) for item in items]
+        return Split(
+            contents=rows,
+            inputs=self.inputs(rows, input),
+            targets=np.array([[index[item.label]] for item in items], np.int64),
+            groups=tuple(item.group for item in items),
+            origins=tuple(item.origin for item in items),
+        )
+
     def _input(self, items: Sequence[Item], known: tuple[str, ...], notes: list[str]) -> RowInput:
         """The seen items first, those that can be chosen in the order of the outputs, then the context."""
         rows = [_row(item) for item in items]
@@ -98,6 +110,24 @@ class Recommendation(Task):
         fitted, said = fit_rows(context, max_categories=self._choice.max_categories)
         notes += said
         return RowInput(columns=(first, *fitted.columns))
+
+    def inputs(self, contents: Sequence[Content], input: Input) -> NDArray[Any]:
+        encode = encoder(input)
+        return sparse(encode(content)[0] for content in contents)
+
+    def in_units_of(self, splits: Splits, theirs: Output) -> Splits:
+        """Items in that version's order, as its input and its weights have them, however popular they are by now."""
+        if set(theirs.labels) != set(splits.labels):
+            raise Invalid("the version that would be trained further knows other items: train this one from chance first")
+        place = np.array([theirs.labels.index(label) for label in splits.labels], np.int64)
+        chosen = dict(zip(splits.labels, splits.facts["chosen"], strict=True))
+        parts = {name: getattr(splits, name) for name in SPLITS}
+        return replace(
+            splits,
+            labels=theirs.labels,
+            facts={**splits.facts, "chosen": tuple(chosen[label] for label in theirs.labels)},
+            **{name: replace(part, targets=place[part.targets]) for name, part in parts.items()},
+        )
 
     def feeder(self, splits: Splits) -> SparseFeeder:
         return SparseFeeder(splits.input.shape[1])
@@ -174,19 +204,6 @@ def _decoded(sample: RawSample, report: CleaningReport) -> tuple[bytes, Content]
 def _row(item: Item) -> Row:
     assert isinstance(item.content, dict)
     return item.content
-
-
-def _split(items: Sequence[Item], known: tuple[str, ...], input: RowInput) -> Split:
-    index = {label: i for i, label in enumerate(known)}
-    rows = [_row(item) for item in items]
-    encode = encoder(input)
-    return Split(
-        contents=rows,
-        inputs=sparse(encode(row)[0] for row in rows),
-        targets=np.array([[index[item.label]] for item in items], np.int64),
-        groups=tuple(item.group for item in items),
-        origins=tuple(item.origin for item in items),
-    )
 
 
 def _seen(split: Split, items: int) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from cloud_hub.pipeline.data import Split, Splits
 from cloud_hub.pipeline.evaluation.bootstrap import interval, paired_gain, student, tail_of
 from cloud_hub.pipeline.task import Outputs
 from cloud_hub.pipeline.tasks.image_classification.task import ImageClassification
+from cloud_hub.pipeline.tasks.window_classification.task import WindowClassification
 from tests.hub.pipeline.evaluation import tries
 
 TRIALS = 300
@@ -77,6 +78,22 @@ def test_two_that_differ_by_one_lucky_sample_are_not_told_apart() -> None:
     found = paired_gain(tries.task(), tries.said(targets, right), tries.said(targets, less), split, tries.splits_of(split))
     assert (found.low, found.middle) == (pytest.approx(-0.005), pytest.approx(0.005))
     assert not found.above(0.0)
+
+
+def test_nor_are_they_by_a_metric_that_is_no_share() -> None:
+    """More than a third of the draws do not have the one sample: their gain is 0, and that is no proof of a match."""
+    targets = np.zeros(200, np.int64)
+    targets[:40] = 1
+    right = np.ones(200, bool)
+    less = right.copy()
+    less[3] = False
+    task, split = WindowClassification(tries.spec("task: window-classification")), tries.split_of(targets)
+    ours, theirs = tries.said(targets, right), tries.said(targets, less)
+    found = paired_gain(task, ours, theirs, split, tries.splits_of(split), rounds=200)
+    assert found.middle == pytest.approx(1 - (2 * 39 / 79 + 320 / 321) / 2)  # of macro F1
+    assert found.low == pytest.approx(-0.005) and not found.above(0.0)
+    turned = paired_gain(task, theirs, ours, split, tries.splits_of(split), rounds=200)
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(0.005))
 
 
 def test_a_metric_that_is_no_mean_gives_the_same_interval_the_slow_way() -> None:

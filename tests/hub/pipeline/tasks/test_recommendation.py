@@ -1,5 +1,6 @@
 """Choices of users: what is asked for, the metric, and the way to a device. The choices are made up."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,17 @@ from hypothesis.extra import numpy as arrays
 
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.spec import parse
+from cloud_hub.pipeline import finetune
 from cloud_hub.pipeline import task as tasks
 from cloud_hub.pipeline.data import Splits
+from cloud_hub.pipeline.gate import Champion
 from cloud_hub.pipeline.retrain import Published
+from cloud_hub.pipeline.task import Task, predict
 from cloud_hub.pipeline.tasks.recommendation.ranks import gain, popular_ranks, ranks
+from cloud_hub.pipeline.tasks.recommendation.task import _seen
+from protos.contract.ids import digest_of, model_name
 from protos.contract.inputs import CategoryColumn, RowInput
+from protos.contract.manifest import Blob, Format, GoldenRef, Manifest, Precision
 from protos.contract.outputs import Ranking
 from protos.contract.samples import encode_row
 from scripts.datasets import movielens, raw, shop
@@ -80,6 +87,46 @@ def test_items_come_most_popular_first_and_stand_where_they_were_seen(splits: Sp
     assert isinstance(input, RowInput) and isinstance(output, Ranking)
     first = input.columns[0]
     assert isinstance(first, CategoryColumn) and first.values[: len(output.labels)] == output.labels
+
+
+def champion_of(task: Task, splits: Splits) -> Champion:
+    blob = Blob(digest=digest_of(b"-"), size_bytes=1)
+    manifest = Manifest(
+        name=model_name("shop"),
+        version=3,
+        task=task.spec.task,
+        artifact=blob,
+        format=Format.ONNX,
+        precision=Precision.INT8,
+        input=splits.input,
+        output=task.output(splits),
+        golden=GoldenRef(blob=blob, tolerance=1.0),
+    )
+    return Champion(version=3, target="onnx-int8", manifest=manifest, model=b"")
+
+
+def test_who_goes_on_from_a_version_keeps_its_order_of_items() -> None:
+    """By now others are popular; its weights know the items by their places."""
+    task, samples = tasks.make(parse(SPEC)), list(shop.samples(users=300))
+    first = set(sorted({each.source for each in samples})[:200])
+    splits, later = task.load(shop.LABELS, (each for each in samples if each.source in first)), task.load(shop.LABELS, samples)
+    assert later.labels != splits.labels and set(later.labels) == set(splits.labels)
+    kept = finetune.with_units_of(champion_of(task, splits), task, later)
+    assert (kept.labels, kept.input) == (splits.labels, splits.input)
+    network = task.network(task.spec.student, kept)
+    outputs = predict(network, task.feeder(kept), kept.test.inputs)
+    assert task.score(outputs, kept.test, kept).samples == len(later.test)
+    for name in ("train", "val", "test"):
+        before, after = (getattr(each, name) for each in (later, kept))
+        said = [[each.labels[target] for target in part.targets[:, 0]] for each, part in ((later, before), (kept, after))]
+        assert said[0] == said[1]
+    counts = np.bincount(kept.train.targets[:, 0], minlength=len(kept.labels))
+    assert kept.facts["chosen"] == tuple(counts.tolist())
+    seen = [{later.labels[i] for i in np.flatnonzero(row)} for row in _seen(later.test, len(later.labels))]
+    assert seen == [{kept.labels[i] for i in np.flatnonzero(row)} for row in _seen(kept.test, len(kept.labels))]
+    strange = replace(splits, labels=("item-new", *splits.labels[1:]))
+    with pytest.raises(Invalid, match="knows other items"):
+        finetune.with_units_of(champion_of(task, strange), task, later)
 
 
 def test_two_who_saw_the_same_may_choose_differently() -> None:
