@@ -173,6 +173,7 @@ class Verdict:
     entries: int  # that hold, from the first one given
     head: Anchor  # the last of them
     problem: str = ""  # where the chain breaks first, and how; empty: it holds
+    by_noted: bool = False  # the chain itself holds so far: it is what was noted that it does not agree with
 
 
 NOTHING = Anchor(number=0, hash="")  # before the first entry
@@ -189,14 +190,16 @@ def verify(entries: Iterable[Entry], noted: Anchor | None = None, *, whole: bool
     for entry in entries:
         if not (whole or count):
             head = Anchor(number=entry.number - 1, hash=entry.previous)
-        if problem := _problem(entry, head) or _disagrees(entry, noted):
+        if problem := _problem(entry, head):
             return Verdict(entries=count, head=head, problem=problem)
+        if problem := _disagrees(entry, noted):
+            return Verdict(entries=count, head=head, problem=problem, by_noted=True)
         head, count = entry.anchor, count + 1
     problem = ""
     if noted is not None and noted.number > head.number:
         ends = f"the chain ends with entry {head.number}" if count else "nothing is left"
         problem = f"cut: {ends}, but entry {noted.number} was noted earlier"
-    return Verdict(entries=count, head=head, problem=problem)
+    return Verdict(entries=count, head=head, problem=problem, by_noted=bool(problem))
 
 
 def _problem(entry: Entry, last: Anchor) -> str:

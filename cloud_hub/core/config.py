@@ -189,7 +189,7 @@ class HubConfig:
 
 
 def load(path: Path | None, env: Mapping[str, str] = os.environ) -> HubConfig:
-    """Raises ConfigError naming the file and the key."""
+    """Raises ConfigError naming the key, or the file that cannot be read."""
     return layers.build(HubConfig, layers.layered(path, env, prefix=ENV_PREFIX))
 
 

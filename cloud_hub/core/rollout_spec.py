@@ -1,8 +1,9 @@
 """A rollout's plan as the YAML that a user writes, and as the JSON that is stored."""
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +36,10 @@ def parse(text: str) -> RolloutPlan:
 def of_values(values: Mapping[Any, Any]) -> RolloutPlan:
     """Raises Invalid, as ``parse``."""
     rest = {str(key): value for key, value in values.items() if value is not None}
+    for key in rest:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            raise Invalid(f"rollout plan: unknown key '{key[:64]}'" + (f"; did you mean '{near[0]}'?" if near else ""))
     found = [Component(key) for key in list(rest) if key in set(Component)]
     if len(found) != 1:
         raise Invalid(f"rollout plan must name one of {', '.join(Component)}")
@@ -141,6 +146,10 @@ class _Parts:
     success: Success = field(default_factory=Success)
     failure: Failure = field(default_factory=Failure)
     keep_open: bool = False
+
+
+_OWN = ("version", "start", "not_before", "windows", "gates", "waves", "on_breach")
+_KEYS = (*map(str, Component), *_OWN, *(part.name for part in fields(_Parts)))
 
 
 def _on_breach(value: object) -> OnBreach:

@@ -31,6 +31,7 @@ DEFAULT_TASK = "image-classification"
 TARGETS = ("onnx-int8", "tflite-int8", "onnx-fp32", "tflite-fp32")
 MAX_SPEC_BYTES = 64 * 1024
 _SECTIONS = ("preprocess", "teacher", "student")  # of the task's own kind
+_OFF = (("compress", "search"), ("train", "finetune", "mode"))  # where the word is one of several: YAML takes it for false
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,12 @@ def read(text: str) -> dict[Any, Any]:
         raise Invalid(f"training spec is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise Invalid(f"training spec must be a mapping of keys, got {type(values).__name__}")
+    for *sections, last in _OFF:
+        place: Any = values
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if isinstance(place, dict) and place.get(last) is False:
+            place[last] = "off"
     return values
 
 

@@ -105,7 +105,7 @@ class AuditService:
         return self._batches(who.tenant, after)
 
     def verify(self, who: Principal, noted: Anchor | None = None) -> Verdict:
-        """The whole chain; ``noted`` must be in it.
+        """The whole chain; ``noted`` must be in it. One that is not is the caller's to judge: a slip of the pen alerts nobody.
 
         Raises:
             Exhausted: another one is at it.
@@ -116,8 +116,9 @@ class AuditService:
             verdict = audit.verify(self._entries(who.tenant, 0), noted)
         finally:
             self._verifying.release()
-        if verdict.problem:
+        if verdict.problem and not verdict.by_noted:
             self._broken.add(who.tenant)
+        if verdict.problem:
             log.error("audit log does not hold", extra={"tenant": who.tenant, "problem": verdict.problem})
         return verdict
 

@@ -176,7 +176,7 @@ class AgentConfig:
 def load(path: Path | None, env: Mapping[str, str] = os.environ, *, overlay: Path | None = None) -> AgentConfig:
     """``overlay``: what the hub has sent, over the device's own files and under its environment.
 
-    Raises ConfigError naming the file and the key.
+    Raises ConfigError naming the key, or the file that cannot be read.
     """
     sent = _overlay(overlay)
     config = build(AgentConfig, layered(path, env, prefix=ENV_PREFIX, overlay=sent))

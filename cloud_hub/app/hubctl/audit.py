@@ -130,12 +130,12 @@ def _entry(message: pb.AuditEntry) -> Entry:
 
 
 def _of_file(path: Path, noted: Anchor | None) -> tuple[int, Verdict]:
-    """Number of its first entry (0: it is empty), and what is to be said of it. Raises Failure."""
+    """Number of its first entry, and what is to be said of it. Raises Failure, also where it has none."""
     with path.open(encoding="ascii", errors="surrogateescape") as file:
         entries = _lines(path, file)
         first = next(entries, None)
         if first is None:
-            return 0, audit.verify((), noted)
+            raise Failure(f"{path} is empty: it shows nothing of an audit log", ExitCode.FAILED)
         if noted is not None and noted.number < first.number - 1:
             raise refused(f"{path} begins with entry {first.number}: it cannot show what entry {noted.number} was")
         verdict = audit.verify(chain((first,), entries), noted, whole=first.number == 1)

@@ -1,17 +1,22 @@
 """``hubctl package``: settings, agents and firmware images that devices can verify and install."""
 
 import hashlib
+import zipfile
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
+from cloud_hub.app.hubctl import texts
+from cloud_hub.app.hubctl.failure import refused
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.output import Bar
 from cloud_hub.app.hubctl.plain import plain
 from cloud_hub.app.hubctl.session import of
+from edge_agent.core import documents
 from protos.v1 import packages_pb2 as pb
 
 app = typer.Typer(help="Files for devices that are no models: settings, agents, firmware images. A rollout installs them.")
@@ -38,6 +43,7 @@ def publish(
 ) -> None:
     """Store a package in the hub and have it signed. No device has it before a rollout."""
     session = of(context)
+    _look(kind, file)
     with file.open("rb") as package:
         digest, size = f"sha256:{hashlib.file_digest(package, 'sha256').hexdigest()}", package.seek(0, 2)
     first = pb.PackageChunk(kind=_of(kind), board=board, name=name, version=version, digest=digest, size_bytes=size)
@@ -61,6 +67,19 @@ def list_(
     with session.hub() as hub:
         found = listed(hub.packages.ListPackages, request, "packages", limit)
     session.out.rows(found, _COLUMNS, empty="no packages")
+
+
+def _look(kind: Kind, file: Path) -> None:
+    """A package never changes: the wrong file would hold its name and version for ever. Raises Failure."""
+    if kind is Kind.AGENT and not zipfile.is_zipfile(file):
+        raise refused(f"{file} is no agent bundle: make one with scripts/build_bundle")
+    if kind is Kind.CONFIG:
+        try:
+            settings = documents.load(texts.read(file))
+        except yaml.YAMLError as error:
+            raise refused(f"{file} is not YAML: {error}") from error
+        if not isinstance(settings, dict | None):
+            raise refused(f"{file} holds no settings: it must map keys of agent.yaml to values")
 
 
 def _of(kind: Kind) -> str:

@@ -1,15 +1,15 @@
 """``hubctl rollout``: a version to devices, in waves."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cloud_hub.app.hubctl import texts
-from cloud_hub.app.hubctl.failure import ExitCode, Failure
+from cloud_hub.app.hubctl.failure import ExitCode, Failure, refused
 from cloud_hub.app.hubctl.hub import TIMEOUT_S, Hub
 from cloud_hub.app.hubctl.listing import Limit, listed
 from cloud_hub.app.hubctl.plain import plain
@@ -56,7 +56,7 @@ def create(
         raise typer.BadParameter("give --version N or --alias NAME")
     session = of(context)
     match = pairs(select or (), "--select")
-    request = pb.CreateRolloutRequest(plan_yaml=texts.read(file) if file else "")
+    request = pb.CreateRolloutRequest(plan_yaml=_plan(context, file) if file else "")
     with session.hub() as hub:
         if model:
             if alias:
@@ -78,6 +78,17 @@ def create(
         _follow(session, hub, rollout.id)
 
 
+def _plan(context: typer.Context, file: Path) -> str:
+    """Raises Failure, and typer.BadParameter for an option beside it: a selector that is passed over means every device."""
+    for name in ("version", "alias", "select", "canary", "soak", "max_failures"):
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE":
+            raise typer.BadParameter(f"a plan says everything: leave out --{name.replace('_', '-')}, and write it in {file}")
+    text = texts.read(file)
+    if not text.strip():
+        raise refused(f"{file} is empty: a plan names a model, config, agent or firmware, and its version")
+    return text
+
+
 @app.command("list")
 def list_(
     context: typer.Context,
@@ -88,6 +99,8 @@ def list_(
     session = of(context)
     with session.hub() as hub:
         found = listed(hub.rollouts.ListRollouts, pb.ListRolloutsRequest(active_only=active), "rollouts", limit)
+    if not session.out.json:
+        _for_people(found)
     session.out.rows(found, _COLUMNS, empty="no rollouts")
 
 
@@ -102,6 +115,7 @@ def get(context: typer.Context, id: Id) -> None:
         session.out.document(rollout)
         return
     devices = rollout.pop("devices")
+    _for_people([rollout, *devices])
     session.out.record({key: value for key, value in rollout.items() if key not in ("plan", "standings", "gates")})
     session.out.rows(devices, ("device_id", "wave", "state", "target", "reason"), empty="no devices")
 
@@ -131,6 +145,8 @@ def devices(
     with session.hub() as hub:
         request = pb.ListRolloutDevicesRequest(id=id, state=number)  # type: ignore[arg-type]  # numbers are the wire's
         found = listed(hub.rollouts.ListRolloutDevices, request, "devices", limit)
+    if not session.out.json:
+        _for_people(found)
     session.out.rows(found, _DEVICE_COLUMNS, empty="no devices")
 
 
@@ -176,6 +192,14 @@ def abort(context: typer.Context, id: Id) -> None:
 def rollback(context: typer.Context, id: Id) -> None:
     """Stop for good and send every touched device back to what it ran before."""
     _act(context, id, lambda hub: hub.rollouts.RollbackRollout)
+
+
+def _for_people(rows: Iterable[dict[str, Any]]) -> None:
+    """As in the picture and in every sentence: waves count from 1, and the version of a package is its text."""
+    for row in rows:
+        row["wave"] += 1
+        if text := row.pop("package_version", ""):
+            row["version"] = text
 
 
 def _act(context: typer.Context, id: str, method: Callable[[Hub], Callable[..., pb.Rollout]]) -> None:

@@ -93,3 +93,11 @@ def test_what_cannot_be_used_is_refused_by_name(text: str, said: str) -> None:
 def test_a_spec_is_valid_by_construction() -> None:
     with pytest.raises(Invalid):
         TrainingSpec(name="signs")
+
+
+@pytest.mark.parametrize("word", ["off", "no", "false", "'off'"])
+def test_the_word_off_is_one_of_several_though_yaml_takes_it_for_false(word: str) -> None:
+    spec = parse(LEAST + f"compress: {{search: {word}}}\ntrain: {{finetune: {{mode: {word}}}}}")
+    assert (spec.compress.search, spec.train.finetune.mode) == ("off", "off")
+    with pytest.raises(Invalid, match=r"compress\.search"):
+        parse(LEAST + "compress: {search: on}")

@@ -132,3 +132,8 @@ def offline(*words: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["--config", "/nowhere.yaml", "audit", "verify", *words])
     assert "Traceback" not in result.stderr
     return result.exit_code, result.stderr
+
+
+def test_an_empty_export_shows_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").touch()
+    assert "audit.jsonl is empty" in run("audit", "verify", "--file", str(tmp_path / "audit.jsonl"), code=1).stderr

@@ -242,3 +242,9 @@ def test_real_files_are_read_whole(shared_data: Path) -> None:
     )
     labels = [piece.label for piece in read(source)]
     assert len(labels) > 300 and 10 <= labels.count("freada_agressiva") <= 20 and source.refusals.notes == []
+
+
+@pytest.mark.parametrize("kind", ["image", "row", "text", "window"])
+def test_a_path_that_is_not_there_is_said_before_anything_is_guessed_of_it(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(Failure, match="absent: no such file or folder"):
+        opened(tmp_path / "absent", kind)

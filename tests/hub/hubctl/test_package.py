@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from cloud_hub.app.hubctl.failure import ExitCode
 from tests.hub.hubctl.test_trust import Run, bare, hubctl  # noqa: F401  # fixtures
 from tests.hub.rpc.running import RunningHub
@@ -28,3 +30,25 @@ def test_settings_are_for_every_board_unless_one_is_named(hubctl: Run, bare: Run
     (found,) = json.loads(hubctl("--output", "json", "package", "list", "config").stdout)
     assert (found["name"], found["board"]) == ("loud", "")
     assert json.loads(hubctl("--output", "json", "package", "list", "agent").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("config", b"\x89PNG\r\n\x1a\n\xff", "is not a text file"),
+        ("config", b"sync: {", "is not YAML"),
+        ("config", b"- a\n", "holds no settings"),
+        ("agent", b"sync: {report_s: 7}\n", "is no agent bundle: make one with scripts/build_bundle"),
+    ],
+)
+def test_the_wrong_file_is_refused_before_it_takes_a_version_for_ever(
+    hubctl: Run,  # noqa: F811
+    tmp_path: Path,
+    kind: str,
+    content: bytes,
+    said: str,
+) -> None:
+    (tmp_path / "wrong").write_bytes(content)
+    words = ("package", "publish", kind, "wrong", "--name", "wrong", "--version", "1")
+    assert said in hubctl(*words, code=ExitCode.REFUSED).stderr
+    assert json.loads(hubctl("--output", "json", "package", "list", kind).stdout) == []

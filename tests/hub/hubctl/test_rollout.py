@@ -170,3 +170,32 @@ def test_nothing_that_a_device_says_steers_the_terminal() -> None:
 def test_a_wave_that_soaks_says_until_when() -> None:
     wave = pb.RolloutWave(title="1 device", committed=1, started_at_ms=1, soaking_since_ms=1_700_000_000_000, soak_s=60)
     assert "soaks until 22:14:20 UTC" in _picture(pb.Rollout(id="r", state=pb.ROLLOUT_STATE_RUNNING, standings=[wave], waves=1))
+
+
+def test_options_beside_a_plan_are_refused_for_the_plan_says_everything(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN.format(name="beside"))
+    for option in (
+        ("--select", "site=north"),
+        ("--canary", "1"),
+        ("--soak", "60"),
+        ("--max-failures", "0"),
+        ("--version", "2"),
+    ):
+        said = run("rollout", "create", "-f", str(tmp_path / "plan.yaml"), *option, code=2).stderr
+        assert f"leave out {option[0]}" in " ".join(said.replace("\u2502", " ").split())
+
+
+def test_an_empty_plan_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("\n")
+    said = run("rollout", "create", "-f", str(tmp_path / "plan.yaml"), code=4).stderr
+    assert "plan.yaml is empty: a plan names a model" in said
+
+
+def test_waves_count_from_1_in_every_table_and_from_0_for_scripts(hub: RunningHub, run: Run, ask: Ask, tmp_path: Path) -> None:
+    id = ask("rollout", "create", "-f", _planned(hub, tmp_path, "counted"))["id"]
+    (listed,) = (line.split() for line in run("rollout", "list").stdout.splitlines() if line.startswith(id))
+    assert listed[5:7] == ["1", "2"]
+    first = run("rollout", "devices", id).stdout.splitlines()[1].split()
+    assert first[:2] == ["cam-counted-0", "1"]
+    assert first[:2] in [line.split()[:2] for line in run("rollout", "get", id).stdout.splitlines()]
+    assert [device["wave"] for device in ask("rollout", "devices", id)] == [0, 1, 1]

@@ -469,3 +469,20 @@ def test_nothing_was_noted_where_there_is_nothing(
     assert told() == []
     assert (service.verify(ADMIN).entries, service.verify(ADMIN).problem) == (0, "")
     assert service.verify(ADMIN, Anchor(number=1, hash="0" * 64)).problem.startswith("cut")
+
+
+@pytest.mark.parametrize("noted", [Anchor(number=2, hash="0" * 64), Anchor(number=9, hash="0" * 64)])
+def test_whoever_mistypes_an_anchor_is_told_and_alerts_nobody(service: AuditService, noted: Anchor) -> None:
+    fill(service, 4)
+    assert service.verify(ADMIN, noted).problem
+    assert service.figures() == {"hub.audit_broken": 0.0}
+
+
+def test_a_chain_that_was_found_broken_is_counted_whoever_asked(
+    service: AuditService, db: Database, database_kind: str
+) -> None:
+    fill(service, 4)
+    with intruder(db, database_kind) as tx:
+        tx.execute(text("UPDATE audit SET who = 'eve' WHERE number = 2"))
+    assert service.verify(ADMIN, Anchor(number=3, hash="0" * 64)).problem.startswith("altered")
+    assert service.figures() == {"hub.audit_broken": 1.0}

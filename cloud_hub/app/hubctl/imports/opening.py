@@ -73,6 +73,8 @@ class Options:
 
 def open_source(path: Path, format: Format, target: Target, options: Options) -> Source:
     """Raises Failure naming what is missing, or what is wrong with the file."""
+    if not path.exists():
+        raise refused(f"{path}: no such file or folder")
     format = _guessed(path, target) if format in (Format.AUTO, Format.PLAIN, Format.GTSRB) else format
     holds = {
         Format.CSV: "row text",
@@ -82,8 +84,6 @@ def open_source(path: Path, format: Format, target: Target, options: Options) ->
     }.get(format, "image")
     if target.kind not in holds.split():
         raise refused(f"data set {target.name} holds {target.kind}s: the format {format} gives {holds.split()[0]}s")
-    if not path.exists():
-        raise refused(f"{path}: no such file or folder")
     if format in (Format.IMAGES, Format.NPZ, Format.COCO, Format.YOLO):
         return _images(path, format, target, options)
     if format is Format.SERIES:
