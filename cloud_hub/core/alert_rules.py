@@ -14,8 +14,8 @@ import yaml
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.labels import checked_selector
 from edge_agent.core import documents
-from edge_agent.core.config import build
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.layers import build
 from protos.contract.telemetry import MAX_NAME
 
 MAX_RULES_BYTES = 256 * 1024

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_agent.core import config as layers
+from edge_agent.core import layers
 from edge_agent.core.errors import ConfigError
 
 ENV_PREFIX = "CLOUD_HUB__"
@@ -189,8 +189,8 @@ class HubConfig:
 
 
 def load(path: Path | None, env: Mapping[str, str] = os.environ) -> HubConfig:
-    """Raises ConfigError naming the key, or the file that cannot be read."""
-    return layers.build(HubConfig, layers.layered(path, env, prefix=ENV_PREFIX))
+    """Raises ConfigError naming the key, and the file or the variable it stands in."""
+    return layers.configured(HubConfig, layers.found(path, env, prefix=ENV_PREFIX))
 
 
 def _check_port(key: str, port: int) -> None:

@@ -13,8 +13,8 @@ from enum import Enum, StrEnum
 from typing import Any
 
 from cloud_hub.core.errors import Invalid
-from edge_agent.core.config import build
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.layers import build
 
 MAX_GATES = 32
 

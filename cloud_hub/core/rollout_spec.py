@@ -14,8 +14,8 @@ from cloud_hub.core import plan_times as times
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.rollout_plan import MAX_WAVES, Component, Failure, OnBreach, RolloutPlan, Success, Wave
 from edge_agent.core import documents
-from edge_agent.core.config import build
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.layers import build
 
 MAX_PLAN_BYTES = 64 * 1024
 

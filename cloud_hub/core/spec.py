@@ -22,8 +22,8 @@ from cloud_hub.core.spec_sections.triggers import TriggerSpec as TriggerSpec
 from cloud_hub.core.spec_sections.tuning import TuningSpec as TuningSpec
 from cloud_hub.core.tasks import Annotation, TaskDeclaration
 from edge_agent.core import documents
-from edge_agent.core.config import build
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.layers import build
 from protos.contract.errors import ContractError
 from protos.contract.ids import model_name
 

@@ -1,24 +1,20 @@
 """One frozen configuration, read once: defaults < agent.yaml < conf.d/*.yaml < environment (``EDGE_AGENT__SOURCE__KIND``)."""
 
-import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-import yaml
-
-from edge_agent.core import documents
+from edge_agent.core import layers
 from edge_agent.core.errors import ConfigError
 from protos.contract.inputs import MAX_FEATURES, MAX_STEPS
 
 ENV_PREFIX = "EDGE_AGENT__"
 REPORT_BYTES = 1000  # one health report on the wire, with its acknowledgement
 _LOCAL = (("", "data_dir"), ("update", "reboot_command"), ("update", "rauc"))  # of agent.yaml and the environment only
+FROM_HUB = "configuration from the hub"
 LINE_KINDS = ("table", "lines", "series")  # of sources
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +172,11 @@ class AgentConfig:
 def load(path: Path | None, env: Mapping[str, str] = os.environ, *, overlay: Path | None = None) -> AgentConfig:
     """``overlay``: what the hub has sent, over the device's own files and under its environment.
 
-    Raises ConfigError naming the key, or the file that cannot be read.
+    Raises ConfigError naming the key, and the file or the variable it stands in.
     """
     sent = _overlay(overlay)
-    config = build(AgentConfig, layered(path, env, prefix=ENV_PREFIX, overlay=sent))
+    over = layers.Layer(FROM_HUB, sent)
+    config = layers.configured(AgentConfig, layers.found(path, env, prefix=ENV_PREFIX, overlay=over))
     _check_source(config.source, sent)
     return config
 
@@ -188,12 +185,12 @@ def _overlay(path: Path | None) -> Mapping[str, Any]:
     """It cannot move the data directory: in there it lies itself, and what would take it back. Nor name commands: whoever signs
     settings would run programs.
     """
-    values = _read(path, aliases=False) if path is not None else {}
+    values = layers.read(path, aliases=False) if path is not None else {}
     for section, key in _LOCAL:
         inside = values.get(section, {}) if section else values
         if isinstance(inside, Mapping) and key in inside:
             name = f"{section}.{key}" if section else key
-            raise ConfigError(f"'{name}' cannot be set by a configuration from the hub")
+            raise ConfigError(f"'{name}' cannot be set by a {FROM_HUB}")
     return values
 
 
@@ -202,95 +199,4 @@ def _check_source(source: SourceConfig, sent: Mapping[str, Any]) -> None:
     inside = sent.get("source")
     if source.kind in LINE_KINDS and isinstance(inside, Mapping) and (named := {"kind", "path"} & inside.keys()):
         name = f"source.{min(named)}"
-        raise ConfigError(f"'{name}' cannot be set by a configuration from the hub for a source of kind '{source.kind}'")
-
-
-def layered(
-    path: Path | None, env: Mapping[str, str], *, prefix: str, overlay: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Plain values of a file, the ``conf.d`` beside it, ``overlay`` and the environment, later ones over earlier ones."""
-    merged: dict[str, Any] = {}
-    if path is not None:
-        _merge(merged, _read(path))
-        for extra in sorted(path.parent.joinpath("conf.d").glob("*.yaml")):
-            _merge(merged, _read(extra))
-    _merge(merged, overlay or {})
-    for key, text in env.items():
-        if key.startswith(prefix):
-            try:
-                value = documents.load(text, aliases=True)
-            except yaml.YAMLError as error:
-                raise ConfigError(f"environment variable {key} is not YAML: {text[:80]!r}") from error
-            _put(merged, key.removeprefix(prefix).lower().split("__"), value)
-    return merged
-
-
-def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """A configuration dataclass from plain values; an unknown key or a wrong type is a ConfigError that names it."""
-    hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]  # cls is a dataclass by contract
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        path = f"{where}.{key}" if where else str(key)
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            raise ConfigError(f"unknown key '{path}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-        arguments[str(key)] = _convert(hints[key], value, path)
-    return cls(**arguments)
-
-
-def _convert(kind: Any, value: Any, path: str) -> Any:
-    if kind is Any:
-        return value
-    origin = get_origin(kind)
-    if origin in (Union, UnionType):
-        if value is None and type(None) in get_args(kind):
-            return None
-        return _convert(next(k for k in get_args(kind) if k is not type(None)), value, path)
-    if is_dataclass(kind):
-        if value is None:  # a section whose keys are all commented out
-            value = {}
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"'{path}' must be a mapping, got {type(value).__name__}")
-        return build(kind, value, path)  # type: ignore[arg-type]
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(get_args(kind)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-    if origin is dict and isinstance(value, Mapping):
-        return {str(k): _convert(get_args(kind)[1], v, f"{path}.{k}") for k, v in value.items()}
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise ConfigError(f"'{path}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
-
-
-def _read(path: Path, *, aliases: bool = True) -> dict[str, Any]:
-    try:
-        values = documents.load(path.read_text(), aliases=aliases)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping, got {type(values).__name__}")
-    return values
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        elif value is not None or not isinstance(into.get(key), dict):
-            into[key] = value
-
-
-def _put(into: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        if not isinstance(into.get(key), dict):
-            into[key] = {}
-        into = into[key]
-    into[keys[-1]] = value
+        raise ConfigError(f"'{name}' cannot be set by a {FROM_HUB} for a source of kind '{source.kind}'")

@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
 
 EPILOG = (
     "Exit codes: 0 ok; 1 failed (a job was rejected or failed, a rollout was stopped); 2 usage; 3 not found; "
-    "4 refused, conflict or invalid; 5 hub unreachable; 6 denied."
+    "4 refused, conflict or invalid; 5 hub unreachable; 6 denied; 130 interrupted."
 )
 
 

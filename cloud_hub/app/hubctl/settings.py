@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_hub.app.hubctl.failure import ExitCode, Failure
-from edge_agent.core import config as layers
+from edge_agent.core import layers
 from edge_agent.core.errors import ConfigError
 
 ENV_CONFIG = "TIDELINE_HUBCTL_CONFIG"
@@ -37,7 +37,7 @@ def load(path: Path | None) -> Settings:
     """From ``path``, else the file the environment names, else the user's own. Raises Failure."""
     path = path or _default()
     try:
-        values = layers.layered(path, {}, prefix="")
+        values = layers.read(path)
         for name in ("hub", "ca", *(() if values.get("token_file") else ("cert", "key"))):
             if not values.get(name):
                 raise ConfigError(f"'{name}' is missing")

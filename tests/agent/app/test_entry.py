@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from edge_agent.app import cli
-from edge_agent.core import config
+from edge_agent.core import config, layers
 
 HEAVY = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "grpc", "paho", "cv2", "torch", "sqlalchemy", "PIL", "cryptography",
          "numpy", "google"}  # fmt: skip
@@ -157,4 +157,4 @@ def test_the_example_configuration_can_be_used_and_its_comments_show_the_default
     shown = re.sub(r"^(\s+)# (\w+: )", r"\1\2", example.read_text(), flags=re.MULTILINE)
     values = yaml.safe_load(shown)
     camera = config.SourceConfig(kind="camera", path="/dev/video0")
-    assert config.build(config.AgentConfig, values) == config.AgentConfig(source=camera)
+    assert layers.build(config.AgentConfig, values) == config.AgentConfig(source=camera)

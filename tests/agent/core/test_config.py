@@ -96,3 +96,34 @@ def test_the_hub_may_set_what_is_done_with_the_lines(tmp_path: Path) -> None:
     overlay.write_text("source: {fps: 3, series: {steps: 7, step_s: 1.0}}")
     loaded = config.load(own, {}, overlay=overlay).source
     assert (loaded.fps, loaded.series.steps, loaded.series.step_s, loaded.path) == (3.0, 7, 1.0, "/a")
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("agent.yaml", "spol: {}"),
+        ("conf.d/10-site.yaml", "spool: {max_bytes: many}"),
+        ("EDGE_AGENT__SYNC__IN_FLIGHTS", "3"),
+        ("EDGE_AGENT__SYNC", "{in_flight: yes}"),
+        (config.FROM_HUB, "metrics: {port: 70000}"),
+    ],
+)
+def test_a_mistake_is_told_with_the_place_where_it_stands(tmp_path: Path, where: str, text: str) -> None:
+    (tmp_path / "conf.d").mkdir()
+    for name in ("agent.yaml", "conf.d/10-site.yaml", "sent.yaml"):
+        (tmp_path / name).write_text("source: {fps: 5}")
+    env = {"EDGE_AGENT__LOG_LEVEL": "INFO"}
+    if where.startswith("EDGE"):
+        env[where] = text
+    else:
+        (tmp_path / ("sent.yaml" if where == config.FROM_HUB else where)).write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "agent.yaml", env, overlay=tmp_path / "sent.yaml")
+    assert str(caught.value).partition(": ")[0].endswith(where)
+
+
+def test_a_mistake_of_two_places_together_names_neither(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text("sync: {metered: true}")
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "agent.yaml", {"EDGE_AGENT__SYNC__BYTES_PER_HOUR": "5000"})
+    assert str(caught.value).startswith("'sync.bytes_per_hour' is 5000")

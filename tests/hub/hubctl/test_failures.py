@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
+from cloud_hub.app import hubctl
 from cloud_hub.app.hubctl.cli import app
 from cloud_hub.app.hubctl.settings import ENV_CONFIG
 from cloud_hub.trust.authority import Authority
@@ -107,3 +109,14 @@ def test_it_imports_neither_torch_nor_a_database() -> None:
     code = "import sys, cloud_hub.app.hubctl; print(*sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "sqlalchemy", "alembic", "onnxruntime", "cloud_hub.rpc", "cloud_hub.services"} & set(modules)
+
+
+def test_ctrl_c_while_the_commands_come_in_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "cloud_hub.app.hubctl.cli", Slow("cli"))
+    with pytest.raises(SystemExit) as ended:
+        hubctl.main()
+    assert ended.value.code == 130
