@@ -202,15 +202,15 @@ class Lives:
 
     def settle(self) -> None:
         """Left alone, it still takes a good version of everything."""
-        for component in COMPONENTS:
+        for component in COMPONENTS:  # both before it lives: nobody would take it down any more for what is deadly
             self.ask(component, Nature.GOOD)
-            self._victim.born()
-            self._victim.lives_until(self._heard_end, SETTLED_S)
-            if self._ledgers[component].outcome is not UpdateState.COMMITTED:
-                self.findings.add(
-                    "bricked", f"left alone, it does not update its {component.value}: {self._victim.last_words()}"
-                )
-            self._victim.dies(None)
+        self._victim.born()
+        self._victim.lives_until(self._heard_end, SETTLED_S)
+        for component, ledger in self._ledgers.items():
+            if ledger.outcome is not UpdateState.COMMITTED:
+                words = self._victim.last_words()
+                self.findings.add("bricked", f"left alone, it does not update its {component.value}: {words}")
+        self._victim.dies(None)
 
 
 def _updates(twin: ReportedTwin) -> list[tuple[Component, int, UpdateState]]:

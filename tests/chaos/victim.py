@@ -28,7 +28,7 @@ QUICK_BOOT_S = 0.8
 UPDATE = {
     "settle_s": 1.0,
     "reach_timeout_s": 60.0,
-    "probation_s": 0.4,
+    "probation_s": 1.0,  # time for whoever takes the device down to hear that what is deadly runs
     "probation_inferences": 5,
     "max_latency_ratio": 1e6,
     "disk_reserve_bytes": 1,
