@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from edge_agent.core.config import build
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.layers import build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from cloud_hub.app.cli import EXIT_USAGE
 from cloud_hub.core import config
 from cloud_hub.core.model import JobState
 from cloud_hub.services.datasets import NewSample
-from edge_agent.core.config import build
+from edge_agent.core.layers import build
 from protos.contract.ids import ModelName
 from tests.conftest import REPOSITORY
 from tests.e2e.system import ADMIN, HubProcess, System, program, wait_for
