@@ -1,6 +1,5 @@
 """From the configuration to sinks."""
 
-import difflib
 import ssl
 from collections.abc import Callable, Mapping
 
@@ -14,6 +13,7 @@ from cloud_hub.core.alert_rules import Severity
 from cloud_hub.core.config import AlertsConfig, SinkConfig
 from cloud_hub.core.errors import Invalid
 from cloud_hub.core.notices import Route, Sink
+from edge_agent.core.nearest import did_you_mean
 from protos.contract import ids
 from protos.contract.errors import ContractError
 
@@ -39,11 +39,9 @@ def _open(config: SinkConfig, publish: Publish) -> Sink:
     except ContractError as error:
         raise Invalid(f"alerts.sinks: 'name' or 'tenants' of {config.name!r}: {error}") from error
     if config.kind not in _KINDS:
-        near = difflib.get_close_matches(config.kind, _KINDS, n=1)
         known = ", ".join(_KINDS)
         raise Invalid(
-            f"sink {config.name!r}: 'kind' must be one of {known}, got {config.kind!r}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            f"sink {config.name!r}: 'kind' must be one of {known}, got {config.kind!r}{did_you_mean(config.kind, _KINDS)}"
         )
     if not 0.1 <= config.timeout_s <= 60.0:
         raise Invalid(f"sink {config.name!r}: 'timeout_s' must be in 0.1..60, got {config.timeout_s}")

@@ -1,6 +1,5 @@
 """What to be told of: YAML -> AlertRule, and the sources a rule can look at."""
 
-import difflib
 import fnmatch
 import math
 import re
@@ -16,6 +15,7 @@ from cloud_hub.core.labels import checked_selector
 from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
 from edge_agent.core.layers import build
+from edge_agent.core.nearest import did_you_mean
 from protos.contract.telemetry import MAX_NAME
 
 MAX_RULES_BYTES = 256 * 1024
@@ -39,7 +39,7 @@ class Severity(IntEnum):
         """Raises Invalid naming the nearest known word."""
         words = [severity.name.lower() for severity in cls]
         if word not in words:
-            raise Invalid(f"severity must be one of {', '.join(words)}, got {word!r}{_near(word, words)}")
+            raise Invalid(f"severity must be one of {', '.join(words)}, got {word!r}{did_you_mean(word, words)}")
         return cls[word.upper()]
 
 
@@ -121,7 +121,9 @@ class AlertRule:
         words = ", ".join(SOURCES)
         self._require(self.source != "", "source", f"is missing: one of {words}")
         self._require(
-            self.source in SOURCES, "source", f"{self.source!r} is not known{_near(self.source, SOURCES)}: one of {words}"
+            self.source in SOURCES,
+            "source",
+            f"{self.source!r} is not known{did_you_mean(self.source, SOURCES)}: one of {words}",
         )
         self._check_own_keys()
         self._check_threshold()
@@ -194,7 +196,7 @@ class AlertRule:
         self._require(len(self.summary) <= MAX_SUMMARY, "summary", f"is longer than {MAX_SUMMARY} characters")
         for place in _PLACE.findall(self.summary):
             known = ", ".join(f"{{{name}}}" for name in PLACES)
-            self._require(place in PLACES, "summary", f"names {{{place}}}{_near(place, PLACES)}: it may name {known}")
+            self._require(place in PLACES, "summary", f"names {{{place}}}{did_you_mean(place, PLACES)}: it may name {known}")
         try:
             Severity.of(self.severity)
             checked_selector(self.selector)
@@ -279,8 +281,3 @@ def _said(rule: AlertRule) -> dict[str, Any]:
     """What a rule says beyond the defaults, and its source."""
     said: dict[str, Any] = yaml.safe_load(dump(rule))
     return said
-
-
-def _near(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,6 +1,5 @@
 """A rollout's plan as the YAML that a user writes, and as the JSON that is stored."""
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ from cloud_hub.core.rollout_plan import MAX_WAVES, Component, Failure, OnBreach,
 from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
 from edge_agent.core.layers import build
+from edge_agent.core.nearest import did_you_mean
 
 MAX_PLAN_BYTES = 64 * 1024
 
@@ -38,8 +38,7 @@ def of_values(values: Mapping[Any, Any]) -> RolloutPlan:
     rest = {str(key): value for key, value in values.items() if value is not None}
     for key in rest:
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
-            raise Invalid(f"rollout plan: unknown key '{key[:64]}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+            raise Invalid(f"rollout plan: unknown key '{key[:64]}'{did_you_mean(key, _KEYS)}")
     found = [Component(key) for key in list(rest) if key in set(Component)]
     if len(found) != 1:
         raise Invalid(f"rollout plan must name one of {', '.join(Component)}")

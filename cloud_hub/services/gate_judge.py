@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -67,8 +67,8 @@ class GateJudge:
         with self._db.read() as tx:
             members = store.members(tx, gated.rollout)
             seen = gate_sources.seen(tx, [member.device for member in members])
-            known, telling = gate_counts.counters(tx, gated.rollout), gate_counts.telling(tx, gated.rollout)
-        gated = self._coarsen(self._compare_from(gated, members), members, telling)
+            known = gate_counts.counters(tx, gated.rollout)
+        gated = self._coarsen(self._compare_from(gated, members), members)
         self._count(gated, members, seen, known, now)
         if any(gate.versus == Versus.BEFORE for gate in rules.parse(gated.gates)):
             self._look_back(gated, members, seen)
@@ -94,10 +94,14 @@ class GateJudge:
                 readings = told(verdict)
                 store.put_verdict(tx, gated.rollout, outcome=verdict.outcome.value, committed=0, readings=readings, at=now)
 
-    def _coarsen(self, gated: Gated, members: Sequence[Member], telling: Mapping[Side, Set[DeviceId]]) -> Gated:
+    def _coarsen(self, gated: Gated, members: Sequence[Member]) -> Gated:
         """Who is told from the others needs no slots. A side that so few are left of that it does begins anew, in slots."""
         on = {side: {member.device for member in members if member.side is side} for side in Side}
         many = {side for side, devices in on.items() if len(devices) >= MANY} | gated.coarse
+        if not many:
+            return gated
+        with self._db.read() as tx:
+            telling = gate_counts.telling(tx, gated.rollout)
         few = {side for side in many if 0 < len(telling.get(side, set()) & on[side]) < min(DEVICES, MANY)}
         coarse = frozenset(many - few)
         if coarse != gated.coarse:

@@ -1,6 +1,5 @@
 """Plain values from files and the environment, laid over each other, into a configuration's dataclasses."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -66,8 +66,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for key, value in values.items():
         path = f"{where}.{key}" if where else str(key)
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            raise ConfigError(f"unknown key '{path}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+            raise ConfigError(f"unknown key '{path}'{did_you_mean(str(key), known)}")
         arguments[str(key)] = _convert(hints[key], value, path)
     return cls(**arguments)
 

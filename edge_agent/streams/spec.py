@@ -1,6 +1,5 @@
 """What a stream is: YAML -> StreamSpec."""
 
-import difflib
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ import yaml
 
 from edge_agent.core import documents
 from edge_agent.core.errors import ConfigError
+from edge_agent.core.nearest import did_you_mean
 from edge_agent.streams.rows import FieldKind
 
 MAX_STREAMS = 64  # in one file
@@ -245,7 +245,7 @@ class _Reader:
         function, arguments = found[1], [part.strip() for part in (found[2] or "").split(",") if part.strip()]
         known = [*_TAKES, *_FIELDLESS]
         if function not in known and not _PERCENTILE.fullmatch(function):
-            raise self._wrong(f"{key} names no function: '{function}'{_near(function, [*known, 'p50', 'p95', 'p99'])}")
+            raise self._wrong(f"{key} names no function: '{function}'{did_you_mean(function, [*known, 'p50', 'p95', 'p99'])}")
         wanted = 0 if function in _FIELDLESS else 4 if function == "histogram" else 1
         if len(arguments) != wanted:
             form = "histogram(field, low, high, bins)" if wanted == 4 else f"{function}(field)" if wanted else function
@@ -279,7 +279,7 @@ class _Reader:
         condition = self._condition(text, "condition")
         single = [name for name, aggregate in aggregates.items() if aggregate.function not in ("histogram", "counts")]
         if condition.left not in single:
-            near = _near(condition.left, single)
+            near = did_you_mean(condition.left, single)
             raise self._wrong(f"'condition' must be on an aggregate with one value, got '{condition.left}'{near}")
         if isinstance(condition.right, str):
             raise self._wrong(f"'condition' must compare with a number, got {text!r}")
@@ -316,13 +316,15 @@ class _Reader:
             return choices(value)
         except ValueError:
             known = [choice.value for choice in choices]
-            raise self._wrong(f"'{key}' must be one of {', '.join(known)}, got {value!r}{_near(str(value), known)}") from None
+            raise self._wrong(
+                f"'{key}' must be one of {', '.join(known)}, got {value!r}{did_you_mean(str(value), known)}"
+            ) from None
 
     def _check_field(self, key: str, name: str, takes: frozenset[FieldKind], use: str) -> None:
         if self._fields is None:
             return
         if name not in self._fields:
-            raise self._wrong(f"{key} names no field of a reading: '{name}'{_near(name, self._fields)}")
+            raise self._wrong(f"{key} names no field of a reading: '{name}'{did_you_mean(name, self._fields)}")
         if self._fields[name] not in takes:
             kinds = " or ".join(sorted(takes))
             raise self._wrong(f"{key}: {use} needs a field of kind {kinds}, and '{name}' is of kind {self._fields[name]}")
@@ -336,13 +338,8 @@ def _mapping(value: Any, where: str, known: Iterable[str]) -> Mapping[str, Any]:
         raise InvalidSpec(f"{where} must be a mapping, got {type(value).__name__}")
     for key in value:
         if key not in (known := list(known)):
-            raise InvalidSpec(f"{where} has an unknown key '{key}'{_near(str(key), known)}")
+            raise InvalidSpec(f"{where} has an unknown key '{key}'{did_you_mean(str(key), known)}")
     return value
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{found[0]}'?" if found else ""
 
 
 def _number(text: str) -> float | None:

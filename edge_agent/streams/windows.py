@@ -1,6 +1,5 @@
 """The engine: rows in any order in, each window out once, when the watermark has passed it."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -8,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.core.nearest import did_you_mean
 from edge_agent.streams.cells import layout_of, matching
 from edge_agent.streams.columns import Columns, Key, Times, column_of_all, columns_of, picked
 from edge_agent.streams.panes import Over, Panes
@@ -199,9 +199,7 @@ class Windows:
 
     def _check_fields(self, rows: Rows) -> None:
         for name in self._needed.difference(rows.fields):
-            near = difflib.get_close_matches(name, rows.fields, n=1)
-            meant = f"; did you mean '{near[0]}'?" if near else ""
-            raise InvalidSpec(f"stream '{self._spec.name}': readings have no field '{name}'{meant}")
+            raise InvalidSpec(f"stream '{self._spec.name}': readings have no field '{name}'{did_you_mean(name, rows.fields)}")
 
     def _closed(self, start_ms: int, end_ms: int, key: Key, cell: Any) -> Closed:
         values = self._layout.values(cell, end_ms - start_ms)

@@ -23,11 +23,7 @@ DIGEST = "sha256:" + "0" * 64
 
 @pytest.fixture
 def first_release(empty_url: str) -> Iterator[Database]:
-    db = Database(empty_url)
-    with db.write() as tx:
-        config = _config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0001")
+    db = older(empty_url, "0001")
     yield db
     db.close()
 
@@ -158,6 +154,16 @@ def _config() -> Config:
     return config
 
 
+def older(url: str, revision: str) -> Database:
+    """A database as it was with that revision."""
+    db = Database(url)
+    with db.write() as tx:
+        config = _config()
+        config.attributes["connection"] = tx
+        command.upgrade(config, revision)
+    return db
+
+
 def _insert(tx: Tx, table: str, **values: Any) -> None:
     row: Mapping[str, Any] = values
     names = ", ".join(row)
@@ -165,11 +171,7 @@ def _insert(tx: Tx, table: str, **values: Any) -> None:
 
 
 def test_older_data_sets_hold_images_with_classes_whose_labels_have_a_history(empty_url: str) -> None:
-    db = Database(empty_url)
-    with db.write() as tx:
-        config = _config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0016")
+    db = older(empty_url, "0016")
     with db.write() as tx:
         _insert(tx, "datasets", tenant=TENANT, name="signs", labels='["stop","yield"]', created_at=5)
         for number, (label, device) in enumerate((("stop", None), ("yield", CAM), (None, CAM)), start=1):

@@ -2,21 +2,14 @@
 
 import json
 
-from alembic import command
-
 from cloud_hub.core.targets import PACKAGES
 from cloud_hub.store import targets
-from cloud_hub.store.database import Database
-from tests.hub.store.test_migrations import _config, _insert
+from tests.hub.store.test_migrations import _insert, older
 from tests.hub.telemetry_parts import TENANT
 
 
 def test_it_is_named_by_its_new_path_and_signed_anew(empty_url: str) -> None:
-    db = Database(empty_url)
-    with db.write() as tx:
-        config = _config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0010")
+    db = older(empty_url, "0010")
     with db.write() as tx:
         for kind, path, variant in (
             ("firmware", "firmware/default/camera-x86/base/1.0", "camera-x86"),

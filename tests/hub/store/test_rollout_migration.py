@@ -4,29 +4,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import text
 
 from cloud_hub.core.model import RolloutState
 from cloud_hub.core.rollout_plan import Failure, Wave
 from cloud_hub.core.waves import WaveStanding
 from cloud_hub.services.rollout_course import found
-from cloud_hub.store import database, rollout_devices
+from cloud_hub.store import rollout_devices
 from cloud_hub.store.database import Database, Tx
 from protos.contract.ids import DeviceId
 from protos.contract.update import UpdateState
 from tests.hub.fleet_parts import START, TENANT
+from tests.hub.store.test_migrations import older
 
 
 @pytest.fixture
 def before(empty_url: str) -> Iterator[Database]:
-    db = Database(empty_url)
-    with db.write() as tx:
-        config = Config()
-        config.set_main_option("script_location", str(database._MIGRATIONS))
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0012")
+    db = older(empty_url, "0012")
     yield db
     db.close()
 

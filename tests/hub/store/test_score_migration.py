@@ -1,19 +1,13 @@
 """Versions that were published when there was only accuracy keep it, by its new name."""
 
-from alembic import command
 from sqlalchemy import text
 
-from cloud_hub.store.database import Database
-from tests.hub.store.test_migrations import _config, _insert
+from tests.hub.store.test_migrations import _insert, older
 from tests.hub.telemetry_parts import TENANT
 
 
 def test_accuracy_becomes_a_score_of_that_metric(empty_url: str) -> None:
-    db = Database(empty_url)
-    with db.write() as tx:
-        config = _config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0017")
+    db = older(empty_url, "0017")
     with db.write() as tx:
         _insert(tx, "models", tenant=TENANT, name="signs", task="image-classification", reserved=1, created_at=0)
         _insert(

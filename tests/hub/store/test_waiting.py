@@ -1,21 +1,16 @@
 """What waits is found without a look at everything, also in a database that is older than that."""
 
-from alembic import command
 from sqlalchemy import select, text
 
 from cloud_hub.store.database import Database
 from cloud_hub.store.events import device_events
 from cloud_hub.store.fleet import devices
-from tests.hub.store.test_migrations import _config, _insert
+from tests.hub.store.test_migrations import _insert, older
 from tests.hub.telemetry_parts import TENANT
 
 
 def test_an_event_of_which_nobody_knows_when_it_came_came_when_it_happened(empty_url: str) -> None:
-    db = Database(empty_url)
-    with db.write() as tx:
-        config = _config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0021")
+    db = older(empty_url, "0021")
     with db.write() as tx:
         _insert(tx, "device_events", tenant=TENANT, device="cam-1", at_ms=7, kind="agent.fault", detail="")
         _insert(tx, "device_events", tenant=TENANT, device="cam-1", at_ms=7, kind="agent.fault", detail="", received_ms=9)
